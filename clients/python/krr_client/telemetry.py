@@ -1,0 +1,65 @@
+"""Logs and traces, the same in every part of the register.
+
+Logs are JSON lines on standard error. Spans go to the OTLP endpoint that the standard
+settings name (OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT), else to
+a file of JSON lines. Whoever sets a span attribute or logs a value answers for it being
+nothing personal: no identity number, phone, e-mail or mailbox address.
+"""
+
+import atexit
+import logging
+import os
+import sys
+from pathlib import Path
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+
+_OTLP_SETTINGS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def configure_telemetry(service_name: str, trace_directory: Path) -> None:
+    """Set up logging and tracing of this process; once, before anything else starts.
+
+    service_name: "service.name" of the spans, and the name of the file of spans in
+        trace_directory (made if missing) where no OTLP endpoint is set.
+    """
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_trace_id,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
+    provider.add_span_processor(
+        BatchSpanProcessor(_exporter(trace_directory / f"{service_name}.jsonl"), schedule_delay_millis=500)
+    )
+    trace.set_tracer_provider(provider)
+    atexit.register(provider.shutdown)
+
+
+def _exporter(file: Path) -> SpanExporter:
+    if any(os.environ.get(setting) for setting in _OTLP_SETTINGS):
+        return OTLPSpanExporter()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return ConsoleSpanExporter(
+        out=file.open("a", encoding="utf-8"), formatter=lambda span: (span.to_json(indent=None) or "") + "\n"
+    )
+
+
+def _add_trace_id(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = trace.format_trace_id(context.trace_id)
+    return event
