@@ -1,0 +1,1 @@
+"""The register: owns each citizen's contact info, reservation and choice of mailbox."""

@@ -59,7 +59,7 @@ class _Details(_CallDetails, grpc.ClientCallDetails):
     pass
 
 
-class _DeadlineAndCredential(grpc.UnaryUnaryClientInterceptor[Any, Any]):
+class _DeadlineAndCredential(grpc.UnaryUnaryClientInterceptor):
     def __init__(self, credential: str, timeout: float) -> None:
         self._credential = credential
         self._timeout = timeout

@@ -33,5 +33,4 @@ class RegisterError(grpc.RpcError):
                 self.fields = tuple((v.field, v.description) for v in bad.field_violations)
             elif detail.Unpack(retry):
                 self.retry_after = retry.retry_delay.ToMilliseconds() / 1000
-        self.details = call.details() or ""
-        super().__init__(f"{self.reason or self.status.name}: {self.details}")
+        super().__init__(f"{self.reason or self.status.name}: {call.details()}")

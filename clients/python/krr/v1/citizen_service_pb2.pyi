@@ -152,6 +152,7 @@ class RegisterPersonRequest(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     MOBILE_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    EXPECTED_CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID, see the service."""
     identifier: _builtins.str
@@ -162,6 +163,8 @@ class RegisterPersonRequest(_message.Message):
     """Mobile number, international or 8 Norwegian digits; empty for none."""
     language: _person_pb2.Language.ValueType
     """Language of messages; may be unspecified."""
+    expected_change_number: _builtins.int
+    """See the service."""
     def __init__(
         self,
         *,
@@ -170,12 +173,15 @@ class RegisterPersonRequest(_message.Message):
         email: _builtins.str = ...,
         mobile: _builtins.str = ...,
         language: _person_pb2.Language.ValueType = ...,
+        expected_change_number: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_change_number", b"_expected_change_number", "expected_change_number", b"expected_change_number"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "identifier", b"identifier", "language", b"language", "mobile", b"mobile", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_change_number", b"_expected_change_number", "email", b"email", "expected_change_number", b"expected_change_number", "identifier", b"identifier", "language", b"language", "mobile", b"mobile", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_change_number: _TypeAlias = _typing.Literal["expected_change_number"]  # noqa: Y015
+    _WhichOneofArgType__expected_change_number: _TypeAlias = _typing.Literal["_expected_change_number", b"_expected_change_number"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_change_number) -> _WhichOneofReturnType__expected_change_number | None: ...
 
 Global___RegisterPersonRequest: _TypeAlias = RegisterPersonRequest  # noqa: Y015
 

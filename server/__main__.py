@@ -1,0 +1,202 @@
+"""The register's server, and the only place that builds it.
+
+    python -m server            serve
+    python -m server migrate    bring the database to the newest schema, then end
+
+Settings are environment variables; server/config.py lists them.
+"""
+
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from krr.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    citizen_service_pb2,
+    citizen_service_pb2_grpc,
+    delivery_service_pb2,
+    delivery_service_pb2_grpc,
+    mailbox_operator_service_pb2,
+    mailbox_operator_service_pb2_grpc,
+    register_service_pb2,
+    register_service_pb2_grpc,
+)
+from krr_client.telemetry import configure_telemetry
+from pydantic import ValidationError
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from server import access
+from server.admin_service import AdminService
+from server.call import CallInterceptor
+from server.citizen_service import CitizenService
+from server.config import Settings
+from server.delivery_service import DeliveryService
+from server.health import DatabaseWatch
+from server.mailbox_operator_service import MailboxOperatorService
+from server.register_service import RegisterService
+from server.store import schema
+from server.store.store import Store
+from server.tokens import Tokens
+
+_SERVICES = [
+    module.DESCRIPTOR.services_by_name[name]
+    for module, name in (
+        (register_service_pb2, "RegisterService"),
+        (citizen_service_pb2, "CitizenService"),
+        (mailbox_operator_service_pb2, "MailboxOperatorService"),
+        (delivery_service_pb2, "DeliveryService"),
+        (admin_service_pb2, "AdminService"),
+    )
+]
+
+_OPTIONS = [
+    # A second server on the port must fail, not take every other call.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_send_message_length", 16 * 1024 * 1024),
+    ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    ("grpc.max_concurrent_streams", 1000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+    ("grpc.max_connection_idle_ms", 15 * 60_000),
+    # Clients reconnect now and then, so that a new server behind a balancer gets its share.
+    ("grpc.max_connection_age_ms", 60 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.server_handshake_timeout_ms", 5_000),
+]
+
+
+class Server:
+    """The register, serving; `port` is where. Ends with end(), which may take drain_seconds.
+
+    Raises PolicyGap, UnsafeDatabase, OSError (the port is taken) or DBAPIError.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        access.check_policy(
+            f"{service.full_name}/{method.name}" for service in _SERVICES for method in service.methods
+        )
+        self._drain_seconds = settings.drain_seconds
+        self._store = Store(
+            settings.database_url,
+            # One each for the calls, and one for the watch.
+            connections=settings.worker_threads + 1,
+            require_durable=not settings.test_accept_unsafe_postgresql,
+        )
+        authenticate = partial(
+            access.authenticate,
+            development=settings.development_credentials,
+            accept_synthetic=settings.synthetic_identifiers,
+        )
+        self._server = grpc.server(
+            ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="call"),
+            interceptors=[CallInterceptor(authenticate)],
+            options=_OPTIONS,
+        )
+        self._add_services(settings)
+        health = HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
+        names = [service.full_name for service in _SERVICES]
+        reflection.enable_server_reflection(
+            [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],
+            self._server,
+        )
+        try:
+            self.port = self._server.add_insecure_port(settings.listen)
+        except RuntimeError:
+            raise OSError(f"cannot listen on {settings.listen}: is another server there?") from None
+        self._watch = DatabaseWatch(self._store, health, names)
+        self._watch.start()
+        self._server.start()
+
+    def _add_services(self, settings: Settings) -> None:
+        store, tokens = self._store, Tokens(self._store.epoch)
+        now = partial(datetime.now, UTC)
+        synthetic = settings.synthetic_identifiers
+        server = self._server
+        # The interceptor hands services a Call in place of gRPC's context, so they are not
+        # of the generated servicer types.
+        register_service_pb2_grpc.add_RegisterServiceServicer_to_server(
+            RegisterService(store, tokens, now, accept_synthetic=synthetic),  # type: ignore[arg-type]
+            server,
+        )
+        citizen_service_pb2_grpc.add_CitizenServiceServicer_to_server(
+            CitizenService(store, tokens, now, accept_synthetic=synthetic),  # type: ignore[arg-type]
+            server,
+        )
+        mailbox_operator_service_pb2_grpc.add_MailboxOperatorServiceServicer_to_server(
+            MailboxOperatorService(store, tokens, now, accept_synthetic=synthetic),  # type: ignore[arg-type]
+            server,
+        )
+        delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server(
+            DeliveryService(store, switch_off_wait=settings.switch_off_wait),  # type: ignore[arg-type]
+            server,
+        )
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
+            AdminService(store, tokens, now, accept_synthetic=synthetic),  # type: ignore[arg-type]
+            server,
+        )
+
+    def end(self) -> None:
+        """Take no new calls, let those under way finish, close the database."""
+        self._watch.end()
+        self._server.stop(self._drain_seconds).wait()
+        self._store.close()
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the database to the newest schema."""
+    with create_engine(
+        settings.database_url, poolclass=NullPool, hide_parameters=True
+    ).connect() as connection:
+        revision = schema.migrate(connection)
+    structlog.get_logger().info("migrated", schema=revision)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    server = Server(settings)
+    structlog.get_logger().info("serving", listen=settings.listen, port=server.port)
+    stop.wait()
+    server.end()
+    structlog.get_logger().info("ended")
+
+
+def main() -> None:
+    commands = {(): serve, ("migrate",): migrate}
+    command = commands.get(tuple(sys.argv[1:]))
+    if command is None:
+        sys.exit((__doc__ or "").strip())
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        # Names of settings only: their values may be secret.
+        sys.exit("; ".join(f"KRR_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
+    configure_telemetry("server", settings.trace_directory)
+    try:
+        command(settings)
+    except (access.PolicyGap, schema.UnsafeDatabase, OSError) as error:
+        sys.exit(str(error))
+    except DBAPIError as error:
+        sys.exit(f"the database at KRR_DATABASE_URL does not answer: {type(error.orig).__name__}")
+    except SQLAlchemyError as error:
+        sys.exit(f"the database at KRR_DATABASE_URL cannot be used: {type(error).__name__}")
+
+
+if __name__ == "__main__":
+    main()

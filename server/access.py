@@ -1,0 +1,97 @@
+"""Who is calling, and what each kind of caller may call.
+
+The one place that knows. A method without a row in POLICY does not exist for anyone: the
+server refuses to start.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from server.domain.caller import Caller, CallerKind
+from server.domain.errors import InvalidValue, Reason, Refusal
+from server.domain.identifiers import parse_organisation_number, parse_person_identifier
+
+_PUBLIC_BODY = frozenset({CallerKind.PUBLIC_BODY})
+_CITIZEN = frozenset({CallerKind.CITIZEN})
+_CITIZEN_OR_LOG_IN = frozenset({CallerKind.CITIZEN, CallerKind.LOG_IN_SERVICE})
+_OPERATOR = frozenset({CallerKind.OPERATOR})
+_ADAPTER = frozenset({CallerKind.ADAPTER})
+_ADMINISTRATOR = frozenset({CallerKind.ADMINISTRATOR})
+
+POLICY: Mapping[str, frozenset[CallerKind]] = {
+    "krr.v1.RegisterService/LookUpPersons": _PUBLIC_BODY,
+    "krr.v1.RegisterService/ListChanges": _PUBLIC_BODY,
+    "krr.v1.CitizenService/GetPerson": _CITIZEN_OR_LOG_IN,
+    "krr.v1.CitizenService/RegisterPerson": _CITIZEN_OR_LOG_IN,
+    "krr.v1.CitizenService/UpdateContact": _CITIZEN,
+    "krr.v1.CitizenService/ConfirmContact": _CITIZEN,
+    "krr.v1.CitizenService/SetLanguage": _CITIZEN,
+    "krr.v1.CitizenService/Reserve": _CITIZEN,
+    "krr.v1.CitizenService/CancelReservation": _CITIZEN,
+    "krr.v1.CitizenService/ChooseMailbox": _CITIZEN,
+    "krr.v1.CitizenService/DeletePerson": _CITIZEN,
+    "krr.v1.MailboxOperatorService/MayChooseMailbox": _OPERATOR,
+    "krr.v1.MailboxOperatorService/CreateMailbox": _OPERATOR,
+    "krr.v1.MailboxOperatorService/ChooseMailbox": _OPERATOR,
+    "krr.v1.MailboxOperatorService/CreateAndChooseMailbox": _OPERATOR,
+    "krr.v1.MailboxOperatorService/DeleteMailbox": _OPERATOR,
+    "krr.v1.DeliveryService/LeaseDeliveries": _ADAPTER,
+    "krr.v1.DeliveryService/FinishDelivery": _ADAPTER,
+    "krr.v1.DeliveryService/LeaseMessages": _ADAPTER,
+    "krr.v1.DeliveryService/FinishMessage": _ADAPTER,
+    "krr.v1.DeliveryService/RecordReceipt": _ADAPTER,
+    "krr.v1.AdminService/LoadPersons": _ADMINISTRATOR,
+    "krr.v1.AdminService/ListDeliveries": _ADMINISTRATOR,
+    "krr.v1.AdminService/RetryDeliveries": _ADMINISTRATOR,
+    "krr.v1.AdminService/ListMessages": _ADMINISTRATOR,
+    "krr.v1.AdminService/RetryMessages": _ADMINISTRATOR,
+}
+
+_CREDENTIAL = re.compile(r"Development ([a-z-]{1,20})/([a-z0-9-]{1,64})")
+
+
+class PolicyGap(Exception):
+    """A served method has no row in POLICY, or a row no method; the text names them."""
+
+
+def check_policy(served: Iterable[str]) -> None:
+    """Raise PolicyGap unless POLICY names exactly the methods served."""
+    gap = set(served) ^ set(POLICY)
+    if gap:
+        raise PolicyGap(f"server/access.py and the services differ in: {', '.join(sorted(gap))}")
+
+
+def authorise(method: str, caller: Caller) -> None:
+    """Pass if the caller may call the method.
+
+    Raises Refusal: CALLER_NOT_ALLOWED.
+    """
+    if caller.kind not in POLICY[method]:
+        raise Refusal(Reason.CALLER_NOT_ALLOWED)
+
+
+def authenticate(authorization: str | None, *, development: bool, accept_synthetic: bool) -> Caller:
+    """Who the credential says is calling.
+
+    authorization: the metadata entry. "Development <kind>/<subject>", such as
+        "Development public-body/991825827", is believed if development is true; there is no
+        other credential yet.
+
+    Raises Refusal: CREDENTIAL_MISSING or CREDENTIAL_REFUSED.
+    """
+    if not authorization:
+        raise Refusal(Reason.CREDENTIAL_MISSING)
+    match = _CREDENTIAL.fullmatch(authorization)
+    if not (development and match):
+        raise Refusal(Reason.CREDENTIAL_REFUSED)
+    try:
+        caller = Caller(CallerKind(match[1]), match[2])
+        if caller.kind is CallerKind.CITIZEN:
+            today = datetime.now(UTC).date()
+            parse_person_identifier(caller.subject, accept_synthetic=accept_synthetic, today=today)
+        elif caller.kind not in (CallerKind.ADAPTER, CallerKind.ADMINISTRATOR):
+            parse_organisation_number(caller.subject)
+    except (ValueError, InvalidValue):
+        raise Refusal(Reason.CREDENTIAL_REFUSED) from None
+    return caller

@@ -1,0 +1,262 @@
+"""AdminService: what the register's own staff does."""
+
+import re
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from google.protobuf.message import Message
+from krr.v1 import admin_service_pb2 as pb
+from krr.v1 import delivery_service_pb2, person_pb2
+
+from server import translate
+from server.call import Call
+from server.domain.contact import ContactKind, ContactPoint, parse_email, parse_mobile
+from server.domain.errors import InvalidValue, Reason
+from server.domain.identifiers import OrganisationNumber, parse_mailbox_address, parse_person_identifier
+from server.domain.person import Language, Mailbox, Person, Status
+from server.domain.rules import MAX_BATCH
+from server.store import deliveries, messages
+from server.store.deliveries import DeliveryRow
+from server.store.messages import MessageRow
+from server.store.store import Store
+from server.store.transaction import Answer, Transaction
+from server.tokens import Tokens
+
+_DEFAULT_PAGE = 100
+_LAST = 2**63 - 1
+
+
+class AdminService:
+    """One method for each RPC of admin_service.proto, in its order."""
+
+    def __init__(
+        self, store: Store, tokens: Tokens, now: Callable[[], datetime], *, accept_synthetic: bool
+    ) -> None:
+        self._store = store
+        self._tokens = tokens
+        self._now = now
+        self._accept_synthetic = accept_synthetic
+
+    def LoadPersons(self, request: pb.LoadPersonsRequest, call: Call) -> pb.LoadPersonsResponse:
+        translate.batch_size_in("persons", len(request.persons), MAX_BATCH)
+        now = self._now()
+        persons = [self._person(f"persons[{i}]", each, now) for i, each in enumerate(request.persons)]
+        if len({person.identifier for person in persons}) < len(persons):
+            raise InvalidValue(Reason.INVALID_FIELD, "persons", "no identifier twice")
+
+        def do(transaction: Transaction) -> Answer:
+            loaded = transaction.load(persons)
+            return Answer("LOADED", transaction.last_change_number(), loaded)
+
+        answer = self._store.write(
+            call.caller,
+            do,
+            deadline=call.deadline,
+            request=translate.write_request(request, request.request_id),
+        )
+        return pb.LoadPersonsResponse(
+            loaded_count=answer.affected_count,
+            freshness_token=self._tokens.freshness(answer.change_number),
+            duplicate=answer.duplicate,
+        )
+
+    def ListDeliveries(self, request: pb.ListDeliveriesRequest, call: Call) -> pb.ListDeliveriesResponse:
+        page_size = translate.count_from(
+            "page_size", request.page_size, most=MAX_BATCH, default=_DEFAULT_PAGE
+        )
+        after = self._tokens.read_page(request.page_token)
+        adapter = _adapter_name(request.adapter)
+        if request.state not in pb.DeliveryState.values():
+            raise InvalidValue(Reason.INVALID_FIELD, "state", "a state of the contract")
+        if request.min_failed_attempts < 0:
+            raise InvalidValue(Reason.INVALID_FIELD, "min_failed_attempts", "0 or more")
+        all_states = request.state == pb.DELIVERY_STATE_UNSPECIFIED
+        rows = self._store.read(
+            lambda reader: deliveries.list_deliveries(
+                reader,
+                adapter=adapter,
+                refused=None if all_states else request.state == pb.DELIVERY_STATE_REFUSED,
+                min_failed_attempts=request.min_failed_attempts,
+                after=after or 0,
+                limit=page_size,
+            ),
+            deadline=call.deadline,
+        )
+        return pb.ListDeliveriesResponse(
+            deliveries=[_delivery_to(row) for row in rows],
+            next_page_token=self._tokens.page(rows[-1].id) if len(rows) == page_size else "",
+        )
+
+    def RetryDeliveries(self, request: pb.RetryDeliveriesRequest, call: Call) -> pb.RetryDeliveriesResponse:
+        adapter = _adapter_name(request.adapter)
+        if bool(request.delivery_ids) == bool(adapter):
+            raise InvalidValue(Reason.INVALID_FIELD, "delivery_ids", "either delivery_ids or adapter")
+        if len(request.delivery_ids) > MAX_BATCH:
+            raise InvalidValue(Reason.BATCH_SIZE, "delivery_ids", f"1 to {MAX_BATCH} items")
+        answer = self._store.write(
+            call.caller,
+            lambda transaction: Answer(
+                "RETRIED",
+                affected_count=deliveries.retry_deliveries(transaction, request.delivery_ids, adapter),
+            ),
+            deadline=call.deadline,
+            request=translate.write_request(request, request.request_id),
+        )
+        return pb.RetryDeliveriesResponse(retried_count=answer.affected_count, duplicate=answer.duplicate)
+
+    def ListMessages(self, request: pb.ListMessagesRequest, call: Call) -> pb.ListMessagesResponse:
+        page_size = translate.count_from(
+            "page_size", request.page_size, most=MAX_BATCH, default=_DEFAULT_PAGE
+        )
+        before = self._tokens.read_page(request.page_token)
+        if request.state not in pb.MessageState.values():
+            raise InvalidValue(Reason.INVALID_FIELD, "state", "a state of the contract")
+        all_states = request.state == pb.MESSAGE_STATE_UNSPECIFIED
+        state = "" if all_states else pb.MessageState.Name(request.state).removeprefix("MESSAGE_STATE_")
+        rows = self._store.read(
+            lambda reader: messages.list_messages(
+                reader,
+                state=state,
+                change_number=request.change_number,
+                before=_LAST if before is None else before,
+                limit=page_size,
+            ),
+            deadline=call.deadline,
+        )
+        return pb.ListMessagesResponse(
+            messages=[_message_to(row) for row in rows],
+            next_page_token=self._tokens.page(rows[-1].change_number) if len(rows) == page_size else "",
+        )
+
+    def RetryMessages(self, request: pb.RetryMessagesRequest, call: Call) -> pb.RetryMessagesResponse:
+        translate.batch_size_in("message_ids", len(request.message_ids), MAX_BATCH)
+        ids: list[uuid.UUID] = [
+            translate.uuid_from(f"message_ids[{i}]", each) for i, each in enumerate(request.message_ids)
+        ]
+        answer = self._store.write(
+            call.caller,
+            lambda transaction: Answer("RETRIED", affected_count=messages.retry_messages(transaction, ids)),
+            deadline=call.deadline,
+            request=translate.write_request(request, request.request_id),
+        )
+        return pb.RetryMessagesResponse(retried_count=answer.affected_count, duplicate=answer.duplicate)
+
+    def _person(self, path: str, given: pb.PersonToLoad, now: datetime) -> Person:
+        parse = partial(parse_person_identifier, accept_synthetic=self._accept_synthetic, today=now.date())
+        identifier = translate.named_field(f"{path}.identifier", parse, given.identifier)
+        if given.status == person_pb2.PERSON_STATUS_DELETED:
+            bare = pb.PersonToLoad(identifier=given.identifier, status=given.status)
+            if given != bare:
+                raise InvalidValue(Reason.INVALID_FIELD, path, "a deleted person has only an identifier")
+            return Person(identifier=identifier, status=Status.DELETED)
+        if given.status != person_pb2.PERSON_STATUS_ACTIVE:
+            raise InvalidValue(Reason.INVALID_FIELD, f"{path}.status", "ACTIVE or DELETED")
+        if given.reservation not in (
+            person_pb2.RESERVATION_RESERVED,
+            person_pb2.RESERVATION_NOT_RESERVED,
+        ):
+            raise InvalidValue(Reason.INVALID_FIELD, f"{path}.reservation", "RESERVED or NOT_RESERVED")
+        language = translate.language_from(f"{path}.language", given.language)
+        mailboxes, chosen = self._mailboxes(path, given)
+        return Person(
+            identifier=identifier,
+            status=Status.ACTIVE,
+            reserved=given.reservation == person_pb2.RESERVATION_RESERVED,
+            reservation_time=_optional_time(path, given, "reservation_time", now),
+            language=language,
+            language_updated=_optional_time(path, given, "language_updated_time", now),
+            contacts=_contacts(path, given, now),
+            mailboxes=mailboxes,
+            chosen=chosen,
+        )
+
+    def _mailboxes(
+        self, path: str, given: pb.PersonToLoad
+    ) -> tuple[tuple[Mailbox, ...], OrganisationNumber | None]:
+        mailboxes: dict[OrganisationNumber, Mailbox] = {}
+        for i, box in enumerate(given.mailboxes):
+            field = f"{path}.mailboxes[{i}]"
+            operator = translate.operator_from(
+                f"{field}.operator_organisation_number",
+                box.operator_organisation_number,
+                self._store.operators,
+            )
+            if operator in mailboxes:
+                raise InvalidValue(Reason.INVALID_FIELD, field, "one mailbox per operator")
+            mailboxes[operator] = Mailbox(
+                operator=operator,
+                address=translate.named_field(f"{field}.address", parse_mailbox_address, box.address),
+                certificate=translate.certificate_from(f"{field}.certificate", box.certificate),
+            )
+        in_order = tuple(mailboxes[operator] for operator in sorted(mailboxes))
+        if not given.chosen_operator_organisation_number:
+            return in_order, None
+        chosen = OrganisationNumber(given.chosen_operator_organisation_number)
+        if chosen not in mailboxes:
+            raise InvalidValue(
+                Reason.INVALID_FIELD,
+                f"{path}.chosen_operator_organisation_number",
+                "the operator of one of the mailboxes",
+            )
+        return in_order, chosen
+
+
+def _contacts(path: str, given: pb.PersonToLoad, now: datetime) -> dict[ContactKind, ContactPoint]:
+    contacts = {}
+    for kind, parse in ((ContactKind.EMAIL, parse_email), (ContactKind.MOBILE, parse_mobile)):
+        if not given.HasField(kind.value):
+            continue
+        point: person_pb2.ContactPoint = getattr(given, kind.value)
+        field = f"{path}.{kind}"
+        contacts[kind] = ContactPoint(
+            value=translate.named_field(f"{field}.value", parse, point.value),
+            updated=translate.past_time_from(f"{field}.updated_time", point.updated_time, now),
+            confirmed=_optional_time(field, point, "confirmed_time", now),
+            validated=_optional_time(field, point, "validated_time", now),
+        )
+    return contacts
+
+
+def _optional_time(path: str, message: Message, name: str, now: datetime) -> datetime | None:
+    if not message.HasField(name):
+        return None
+    return translate.past_time_from(f"{path}.{name}", getattr(message, name), now)
+
+
+def _adapter_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]{0,64}", text):
+        raise InvalidValue(Reason.INVALID_FIELD, "adapter", "the name of an adapter, such as digipost")
+    return text
+
+
+def _delivery_to(row: DeliveryRow) -> pb.DeliveryStatus:
+    return pb.DeliveryStatus(
+        delivery_id=row.id,
+        adapter=row.adapter,
+        state=pb.DELIVERY_STATE_REFUSED if row.refused else pb.DELIVERY_STATE_WAITING,
+        change_number=row.change_number,
+        failed_attempts=row.failed_attempts,
+        last_error_code=row.last_error_code or "",
+        created_time=translate.time_to(row.created_time),
+        not_before_time=translate.time_to(row.not_before_time),
+    )
+
+
+def _message_to(row: MessageRow) -> pb.MessageStatus:
+    return pb.MessageStatus(
+        message_id=str(row.id),
+        kind=delivery_service_pb2.MessageKind.Value(f"MESSAGE_KIND_{row.kind}"),
+        channel=delivery_service_pb2.Channel.Value(f"CHANNEL_{row.channel}"),
+        language=translate.language_to(Language(row.language)),
+        operator_name=row.operator_name,
+        state=pb.MessageState.Value(f"MESSAGE_STATE_{row.state}"),
+        reason_code=row.reason_code or "",
+        change_number=row.change_number,
+        failed_attempts=row.failed_attempts,
+        gateway=row.gateway or "",
+        created_time=translate.time_to(row.created_time),
+        sent_time=translate.time_to(row.sent_time),
+        delivered_time=translate.time_to(row.delivered_time),
+    )

@@ -1,0 +1,144 @@
+"""CitizenService: what a citizen does with the own entry."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
+
+from krr.v1 import citizen_service_pb2 as pb
+from krr.v1 import person_pb2
+
+from server import translate
+from server.call import Call
+from server.domain.caller import CallerKind
+from server.domain.contact import ContactKind, parse_email, parse_mobile
+from server.domain.errors import InvalidValue, Reason, Refusal
+from server.domain.identifiers import PersonIdentifier, parse_person_identifier
+from server.domain.person import Change, Person
+from server.register_service import must_be_fresh
+from server.store.store import Store
+from server.store.transaction import Answer, Reader, Transaction
+from server.tokens import Tokens
+
+_PARSE: Mapping[ContactKind, Callable[[str], str]] = {
+    ContactKind.EMAIL: parse_email,
+    ContactKind.MOBILE: parse_mobile,
+}
+
+
+_Write = (
+    pb.RegisterPersonRequest
+    | pb.UpdateContactRequest
+    | pb.ConfirmContactRequest
+    | pb.SetLanguageRequest
+    | pb.ReserveRequest
+    | pb.CancelReservationRequest
+    | pb.ChooseMailboxRequest
+    | pb.DeletePersonRequest
+)
+
+
+class CitizenService:
+    """One method for each RPC of citizen_service.proto, in its order."""
+
+    def __init__(
+        self, store: Store, tokens: Tokens, now: Callable[[], datetime], *, accept_synthetic: bool
+    ) -> None:
+        self._store = store
+        self._tokens = tokens
+        self._now = now
+        self._accept_synthetic = accept_synthetic
+
+    def GetPerson(self, request: pb.GetPersonRequest, call: Call) -> pb.GetPersonResponse:
+        identifier = self._own_identifier(request.identifier, call)
+        fresh = self._tokens.read_freshness(request.at_least_as_fresh)
+
+        def read(reader: Reader) -> Person:
+            must_be_fresh(reader, fresh)
+            return reader.persons([identifier])[identifier]
+
+        person = self._store.read(read, deadline=call.deadline)
+        return pb.GetPersonResponse(
+            person=translate.person_to(person), mailboxes=translate.own_mailboxes_to(person)
+        )
+
+    def RegisterPerson(self, request: pb.RegisterPersonRequest, call: Call) -> pb.RegisterPersonResponse:
+        language = translate.language_from("language", request.language)
+        given = {ContactKind.EMAIL: request.email, ContactKind.MOBILE: request.mobile}
+        values = {
+            kind: translate.named_field(kind, _PARSE[kind], text) for kind, text in given.items() if text
+        }
+        answer = self._write(request, call, lambda person, now: person.register(now, values, language))
+        return pb.RegisterPersonResponse(answer=answer)
+
+    def UpdateContact(self, request: pb.UpdateContactRequest, call: Call) -> pb.UpdateContactResponse:
+        paths = request.update_mask.paths
+        if not paths or not set(paths) <= set(ContactKind):
+            raise InvalidValue(Reason.INVALID_FIELD, "update_mask", '"email", "mobile", or both')
+        given = {ContactKind(path): getattr(request, path) for path in paths}
+        values = {
+            kind: translate.named_field(kind, _PARSE[kind], text) if text else None
+            for kind, text in given.items()
+        }
+        answer = self._write(request, call, lambda person, now: person.update_contact(now, values))
+        return pb.UpdateContactResponse(answer=answer)
+
+    def ConfirmContact(self, request: pb.ConfirmContactRequest, call: Call) -> pb.ConfirmContactResponse:
+        return pb.ConfirmContactResponse(answer=self._write(request, call, Person.confirm_contact))
+
+    def SetLanguage(self, request: pb.SetLanguageRequest, call: Call) -> pb.SetLanguageResponse:
+        language = translate.language_from("language", request.language)
+        if language is None:
+            raise InvalidValue(Reason.INVALID_FIELD, "language", "a language of the contract")
+        answer = self._write(request, call, lambda person, now: person.set_language(now, language))
+        return pb.SetLanguageResponse(answer=answer)
+
+    def Reserve(self, request: pb.ReserveRequest, call: Call) -> pb.ReserveResponse:
+        return pb.ReserveResponse(answer=self._write(request, call, Person.reserve))
+
+    def CancelReservation(
+        self, request: pb.CancelReservationRequest, call: Call
+    ) -> pb.CancelReservationResponse:
+        return pb.CancelReservationResponse(answer=self._write(request, call, Person.cancel_reservation))
+
+    def ChooseMailbox(self, request: pb.ChooseMailboxRequest, call: Call) -> pb.ChooseMailboxResponse:
+        operator = translate.operator_from(
+            "operator_organisation_number", request.operator_organisation_number, self._store.operators
+        )
+        answer = self._write(request, call, lambda person, _: person.choose_mailbox(operator))
+        return pb.ChooseMailboxResponse(answer=answer)
+
+    def DeletePerson(self, request: pb.DeletePersonRequest, call: Call) -> pb.DeletePersonResponse:
+        return pb.DeletePersonResponse(answer=self._write(request, call, lambda person, _: person.delete()))
+
+    def _write(
+        self, request: "_Write", call: Call, verb: Callable[[Person, datetime], Person]
+    ) -> person_pb2.WriteAnswer:
+        identifier = self._own_identifier(request.identifier, call)
+        now = self._now()
+
+        def do(transaction: Transaction) -> Answer:
+            before = transaction.person(identifier)
+            if request.HasField("expected_change_number") and (
+                request.expected_change_number != before.change_number
+            ):
+                raise Refusal(Reason.CHANGED_SINCE)
+            change = Change(before, verb(before, now))
+            number = transaction.record(change, now)
+            return Answer("UNCHANGED" if number == before.change_number else "CHANGED", number)
+
+        answer = self._store.write(
+            call.caller,
+            do,
+            deadline=call.deadline,
+            request=translate.write_request(request, request.request_id),
+        )
+        return translate.write_answer_to(answer, self._tokens.freshness(answer.change_number))
+
+    def _own_identifier(self, text: str, call: Call) -> PersonIdentifier:
+        parse = partial(
+            parse_person_identifier, accept_synthetic=self._accept_synthetic, today=self._now().date()
+        )
+        identifier = translate.named_field("identifier", parse, text)
+        if call.caller.kind is CallerKind.CITIZEN and identifier != call.caller.subject:
+            raise Refusal(Reason.OTHER_PERSON)
+        return identifier

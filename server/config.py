@@ -1,0 +1,49 @@
+"""Settings, from the environment."""
+
+import ipaddress
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Each is read from the environment variable KRR_ and its name in capitals.
+
+    database_url: SQLAlchemy URL, such as postgresql+psycopg://user@host/name.
+    listen: host:port.
+    development_credentials: believe callers who they say they are; on loopback only.
+    synthetic_identifiers: take test persons (month + 80).
+    switch_off_wait: how long an old operator's off waits for the new operator's on.
+    worker_threads: calls served at the same time; as many connections to the database.
+    drain_seconds: how long calls under way may take when the server is told to end.
+    test_accept_unsafe_postgresql: for tests on a PostgreSQL without fsync.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KRR_")
+
+    database_url: str
+    listen: str = "127.0.0.1:50051"
+    development_credentials: bool = False
+    synthetic_identifiers: bool = False
+    switch_off_wait: timedelta = timedelta(hours=24)
+    worker_threads: int = Field(default=16, ge=2, le=100)
+    drain_seconds: float = Field(default=10, gt=0)
+    trace_directory: Path = Path(".krr/traces")
+    test_accept_unsafe_postgresql: bool = False
+
+    @model_validator(mode="after")
+    def _development_on_loopback_only(self) -> Self:
+        if self.development_credentials and not _is_loopback(self.listen):
+            raise ValueError("development credentials are for loopback only: set KRR_LISTEN=127.0.0.1:PORT")
+        return self
+
+
+def _is_loopback(listen: str) -> bool:
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,27 @@
+"""Who is calling."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class CallerKind(StrEnum):
+    """The kinds of caller that the register knows."""
+
+    PUBLIC_BODY = "public-body"
+    OPERATOR = "operator"
+    CITIZEN = "citizen"
+    LOG_IN_SERVICE = "log-in-service"
+    ADAPTER = "adapter"
+    ADMINISTRATOR = "administrator"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is calling, as the credential says.
+
+    subject: an organisation number (public body, operator, log-in service), a person
+        identifier (citizen), or a name (adapter, administrator).
+    """
+
+    kind: CallerKind
+    subject: str

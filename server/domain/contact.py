@@ -1,0 +1,93 @@
+"""E-mail addresses and mobile numbers, and how long they may be used."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import email_validator
+import phonenumbers
+from phonenumbers import PhoneNumberType
+
+from server.domain.errors import InvalidValue, Reason
+from server.domain.rules import MAX_EMAIL_LENGTH, MOBILE_LENGTH, STALE_AFTER_MONTHS, months_later
+
+
+class ContactKind(StrEnum):
+    """The two kinds of contact point."""
+
+    EMAIL = "email"
+    MOBILE = "mobile"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContactPoint:
+    """One way to reach a person.
+
+    updated: when the person last changed the value.
+    confirmed: when the person last confirmed it unchanged.
+    validated: when a one-time code last proved it.
+    """
+
+    value: str
+    updated: datetime
+    confirmed: datetime | None = None
+    validated: datetime | None = None
+
+    @property
+    def usable_until(self) -> datetime:
+        """The last moment at which the value may be used for notices."""
+        return months_later(
+            max(filter(None, (self.updated, self.confirmed, self.validated))), STALE_AFTER_MONTHS
+        )
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether the value is too old for notices; it may still carry service messages."""
+        return now > self.usable_until
+
+
+def parse_email(text: str) -> str:
+    """Read an e-mail address and bring it to its normal form (NFC, domain in lower case).
+
+    Raises InvalidValue: INVALID_EMAIL.
+    """
+    if len(text) > MAX_EMAIL_LENGTH:
+        raise InvalidValue(Reason.INVALID_EMAIL, description=f"at most {MAX_EMAIL_LENGTH} characters")
+    try:
+        return email_validator.validate_email(text, check_deliverability=False).normalized
+    except email_validator.EmailNotValidError:
+        # Not chained: the library's message quotes the address.
+        raise InvalidValue(Reason.INVALID_EMAIL) from None
+
+
+def parse_mobile(text: str) -> str:
+    """Read a mobile number, foreign ones included, and bring it to E.164.
+
+    Takes what KRR takes: digits with "+", "-", "_" and spaces, 8 to 20 characters; without
+    "+" or "00" in front it is Norwegian.
+
+    Raises InvalidValue: INVALID_MOBILE, PREMIUM_RATE_NUMBER, SHORT_NUMBER, MACHINE_NUMBER
+    or NOT_A_MOBILE.
+    """
+    digits = re.sub(r"[- _]", "", text)
+    if re.fullmatch(r"[0-9]{3,6}", digits):
+        raise InvalidValue(Reason.SHORT_NUMBER)
+    if not re.fullmatch(r"\+?[- _0-9]+", text) or len(text) not in MOBILE_LENGTH:
+        raise InvalidValue(Reason.INVALID_MOBILE)
+    try:
+        number = phonenumbers.parse(digits, region="NO")
+    except phonenumbers.NumberParseException:
+        raise InvalidValue(Reason.INVALID_MOBILE) from None
+    national = phonenumbers.national_significant_number(number)
+    # Nkom, "Norsk nummerplan": 59 (8 digits) and 58 (12 digits) are for machines.
+    if number.country_code == 47 and re.fullmatch(r"59[0-9]{6}|58[0-9]{10}", national):
+        raise InvalidValue(Reason.MACHINE_NUMBER)
+    if not phonenumbers.is_valid_number(number):
+        raise InvalidValue(Reason.INVALID_MOBILE)
+    match phonenumbers.number_type(number):
+        case PhoneNumberType.MOBILE | PhoneNumberType.FIXED_LINE_OR_MOBILE:
+            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+        case PhoneNumberType.PREMIUM_RATE | PhoneNumberType.SHARED_COST:
+            raise InvalidValue(Reason.PREMIUM_RATE_NUMBER)
+        case _:
+            raise InvalidValue(Reason.NOT_A_MOBILE)

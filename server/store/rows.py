@@ -1,0 +1,110 @@
+"""Rows to persons and back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, FromClause, Row, Select, Text, any_, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from server.domain.contact import ContactKind, ContactPoint
+from server.domain.identifiers import PersonIdentifier
+from server.domain.person import Language, Mailbox, OperatorState, Person, Status
+from server.store.tables import mailbox, person
+
+
+def persons_in_one_statement(persons: FromClause) -> Select[Any]:
+    """Select persons with all their mailboxes from rows shaped like the person table.
+
+    One statement, so that a person and the mailboxes are of the same moment.
+    """
+    return select(
+        persons,
+        mailbox.c.operator,
+        mailbox.c.address,
+        mailbox.c.certificate,
+        mailbox.c.chosen,
+        mailbox.c.operator_state,
+    ).select_from(persons.outerjoin(mailbox, mailbox.c.person_id == persons.c.id))
+
+
+def load_persons(connection: Connection, statement: Select[Any]) -> dict[int, Person]:
+    """Run such a statement; persons by row id, in the order of the rows."""
+    rows_by_id: dict[int, list[Row[Any]]] = {}
+    for row in connection.execute(statement):
+        rows_by_id.setdefault(row.id, []).append(row)
+    return {row_id: _person(rows) for row_id, rows in rows_by_id.items()}
+
+
+def select_persons(identifiers: Sequence[PersonIdentifier]) -> Select[Any]:
+    """Select the registered ones among those persons."""
+    # ANY and not IN: one statement to prepare, whatever the number of identifiers.
+    return persons_in_one_statement(person).where(
+        person.c.identifier == any_(literal(list(identifiers), ARRAY(Text)))
+    )
+
+
+def person_values(of: Person) -> dict[str, Any]:
+    """The columns of the person's own row."""
+    values: dict[str, Any] = {
+        "identifier": of.identifier,
+        "status": of.status.value,
+        "reserved": of.reserved,
+        "reservation_time": of.reservation_time,
+        "language": of.language,
+        "language_updated_time": of.language_updated,
+        "change_number": of.change_number,
+    }
+    for kind in ContactKind:
+        point = of.contacts.get(kind)
+        values |= {
+            kind.value: point.value if point else None,
+            f"{kind}_updated_time": point.updated if point else None,
+            f"{kind}_confirmed_time": point.confirmed if point else None,
+            f"{kind}_validated_time": point.validated if point else None,
+        }
+    return values
+
+
+def mailbox_values(of: Person, box: Mailbox) -> dict[str, Any]:
+    """The columns of one of the person's mailboxes, less the person's id."""
+    return {
+        "operator": box.operator,
+        "address": box.address,
+        "certificate": box.certificate,
+        "chosen": of.chosen == box.operator,
+        "operator_state": box.operator_state.value,
+    }
+
+
+def _person(rows: list[Row[Any]]) -> Person:
+    row = rows[0]._mapping
+    boxes = sorted((each for each in rows if each.operator is not None), key=lambda each: each.operator)
+    return Person(
+        identifier=row["identifier"],
+        status=Status(row["status"]),
+        reserved=row["reserved"],
+        reservation_time=row["reservation_time"],
+        language=Language(row["language"]) if row["language"] else None,
+        language_updated=row["language_updated_time"],
+        contacts={
+            kind: ContactPoint(
+                value=row[kind.value],
+                updated=row[f"{kind}_updated_time"],
+                confirmed=row[f"{kind}_confirmed_time"],
+                validated=row[f"{kind}_validated_time"],
+            )
+            for kind in ContactKind
+            if row[kind.value] is not None
+        },
+        mailboxes=tuple(
+            Mailbox(
+                operator=box.operator,
+                address=box.address,
+                certificate=box.certificate,
+                operator_state=OperatorState(box.operator_state),
+            )
+            for box in boxes
+        ),
+        chosen=next((box.operator for box in boxes if box.chosen), None),
+        change_number=row["change_number"],
+    )

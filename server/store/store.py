@@ -1,0 +1,208 @@
+"""The store: one database behind two doors, read() and write()."""
+
+import hashlib
+import hmac
+import time
+import uuid
+from collections.abc import Callable
+from typing import TypeVar, overload
+
+import psycopg
+import tenacity
+from sqlalchemy import Connection, create_engine, delete, func, select, text
+from sqlalchemy.exc import DBAPIError
+
+from server.domain.caller import Caller, CallerKind
+from server.domain.errors import Reason, Refusal
+from server.domain.identifiers import OrganisationNumber
+from server.store import tables
+from server.store.schema import check_durability, check_schema
+from server.store.sql_spans import trace_statements
+from server.store.transaction import Answer, Reader, Transaction, WriteRequest
+
+Result = TypeVar("Result")
+
+# Kept as long as the contract promises the first answer to a repeated request.
+KEEP_ANSWERS = "90 days"
+
+# What another transaction can cause and a second run can cure: serialization failure,
+# deadlock, two entering the same new person, a lock not had in time.
+_CONFLICTS = ("40001", "40P01", "23505", "55P03")
+_STATEMENT_TIMEOUT = "57014"
+
+# Reads run under this session timeout; a write's follows its deadline.
+_SESSION = (
+    "-c TimeZone=UTC -c statement_timeout=10000 -c idle_in_transaction_session_timeout=5000 "
+    "-c application_name=krr"
+)
+
+
+class Store:
+    """The register's database.
+
+    database_url: SQLAlchemy URL of a PostgreSQL, driver psycopg.
+    connections: how many at most; a thread that finds none free waits for one.
+    require_durable: refuse a PostgreSQL that may forget acknowledged commits.
+
+    epoch names this register's sequence of change numbers; operators are the mailbox
+    operators that it knows.
+
+    Raises UnsafeDatabase where the register may not run on it, DBAPIError where it is away.
+    """
+
+    def __init__(self, database_url: str, *, connections: int, require_durable: bool = True) -> None:
+        self._engine = create_engine(
+            database_url,
+            pool_size=connections,
+            max_overflow=0,
+            hide_parameters=True,
+            connect_args={"options": _SESSION, "connect_timeout": 2},
+        )
+        trace_statements(self._engine)
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        with self._autocommit.connect() as connection:
+            if require_durable:
+                check_durability(connection)
+            check_schema(connection)
+            row = connection.execute(select(tables.register)).one()
+            operators = connection.scalars(select(tables.mailbox_operator.c.organisation_number))
+            self.operators: frozenset[OrganisationNumber] = frozenset(operators)
+        self.epoch: uuid.UUID = row.epoch
+        self._caller_key: bytes = row.caller_key
+
+    def read(self, do: Callable[[Reader], Result], *, deadline: float) -> Result:
+        """Run reads outside a transaction: each statement sees the newest commits.
+
+        deadline: on time.monotonic(); checked before each attempt. do may run more than once.
+
+        Raises Refusal: DEADLINE, DATABASE_UNAVAILABLE, or what do raises.
+        """
+
+        def attempt() -> Result:
+            with self._autocommit.connect() as connection:
+                return do(Reader(connection))
+
+        return _run(attempt, deadline)
+
+    @overload
+    def write(self, caller: Caller, do: Callable[[Transaction], Result], *, deadline: float) -> Result: ...
+
+    @overload
+    def write(
+        self,
+        caller: Caller,
+        do: Callable[[Transaction], Answer],
+        *,
+        deadline: float,
+        request: WriteRequest,
+    ) -> Answer: ...
+
+    def write(
+        self,
+        caller: Caller,
+        do: Callable[[Transaction], Result | Answer],
+        *,
+        deadline: float,
+        request: WriteRequest | None = None,
+    ) -> Result | Answer:
+        """Run a write in one transaction, committed when this returns.
+
+        do may run more than once and must do nothing outside the transaction. What it
+        raises rolls back. With a request, one that was answered before gets that answer,
+        and do does not run.
+
+        Raises Refusal: DEADLINE, CONFLICT, DATABASE_UNAVAILABLE, REQUEST_ID_REUSED, or what
+        do raises. After DATABASE_UNAVAILABLE and DEADLINE the write may have been done:
+        repeat it with the same request.
+        """
+        name = self._caller_name(caller)
+
+        def attempt() -> Result | Answer:
+            with self._engine.begin() as connection:
+                _limit_statements(connection, deadline)
+                transaction = Transaction(connection, caller)
+                if request is None:
+                    return do(transaction)
+                first = transaction.first_answer(name, request)
+                if first is not None:
+                    return first
+                answer = do(transaction)
+                assert isinstance(answer, Answer)
+                transaction.keep_answer(name, request, answer)
+                return answer
+
+        return _run(attempt, deadline)
+
+    def forget_old_answers(self) -> None:
+        """Delete stored answers older than the contract promises to keep them."""
+        table = tables.request
+        with self._engine.begin() as connection:
+            connection.execute(
+                delete(table).where(table.c.created_time < func.now() - text(f"interval '{KEEP_ANSWERS}'"))
+            )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _caller_name(self, caller: Caller) -> str:
+        if caller.kind is not CallerKind.CITIZEN:
+            return f"{caller.kind}/{caller.subject}"
+        # The stored requests outlive the citizen's entry, so they know a pseudonym only.
+        digest = hmac.new(self._caller_key, caller.subject.encode(), hashlib.sha256).hexdigest()
+        return f"{caller.kind}/{digest[:32]}"
+
+
+def _run(attempt: Callable[[], Result], deadline: float) -> Result:
+    """Run the attempt again on what a second run can cure, and turn the rest into refusals."""
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: _is_conflict(error) or _is_disconnect(error)),
+        stop=tenacity.stop_after_attempt(4) | tenacity.stop_after_delay(max(0, deadline - time.monotonic())),
+        wait=tenacity.wait_random_exponential(multiplier=0.01, max=0.2),
+        reraise=True,
+    )
+    try:
+        result: Result = retrying(_in_time, attempt, deadline)
+        return result
+    except DBAPIError as error:
+        # Not chained: a driver's message may quote what it was given.
+        if _is_disconnect(error):
+            raise Refusal(Reason.DATABASE_UNAVAILABLE) from None
+        if _is_conflict(error):
+            raise Refusal(Reason.CONFLICT) from None
+        if _sqlstate(error) == _STATEMENT_TIMEOUT:
+            raise Refusal(Reason.DEADLINE) from None
+        raise
+
+
+def _in_time(attempt: Callable[[], Result], deadline: float) -> Result:
+    if time.monotonic() >= deadline:
+        raise Refusal(Reason.DEADLINE)
+    return attempt()
+
+
+def _limit_statements(connection: Connection, deadline: float) -> None:
+    milliseconds = max(1, int((deadline - time.monotonic()) * 1000))
+    connection.execute(
+        text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": str(milliseconds)}
+    )
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    original = getattr(error, "orig", None)
+    return original.sqlstate if isinstance(original, psycopg.Error) else None
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return _sqlstate(error) in _CONFLICTS
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and (
+        error.connection_invalidated
+        # A connection that could not be opened, or that PostgreSQL ended while it shut down or recovered.
+        or (isinstance(error.orig, psycopg.OperationalError) and _sqlstate(error) in (None, *_GOING_AWAY))
+    )
+
+
+_GOING_AWAY = ("57P01", "57P02", "57P03", "08006", "08003", "08001", "53300", "25P03")

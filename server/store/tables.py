@@ -1,0 +1,191 @@
+"""The tables. Constraints hold what no code may break; migrations/ builds the same."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+
+def _time(name: str, *, nullable: bool = True) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+def _one_of(column: str, *values: str) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _contact(kind: str) -> list[Column[object]]:
+    return [
+        Column(kind, Text),
+        _time(f"{kind}_updated_time"),
+        _time(f"{kind}_confirmed_time"),
+        _time(f"{kind}_validated_time"),
+    ]
+
+
+# One row. last_change_number is taken last in each transaction and its lock held until the
+# commit, so change numbers become visible in their own order: a reader of the feed that saw
+# n has seen all below. caller_key turns a citizen's identity into the pseudonym in request.
+register = Table(
+    "register",
+    metadata,
+    Column("id", SmallInteger, primary_key=True),
+    Column("epoch", Uuid, nullable=False),
+    Column("caller_key", LargeBinary, nullable=False),
+    Column("last_change_number", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+mailbox_operator = Table(
+    "mailbox_operator",
+    metadata,
+    Column("organisation_number", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("adapter", Text, nullable=False, unique=True),
+)
+
+person = Table(
+    "person",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("identifier", Text, nullable=False, unique=True),
+    Column("status", Text, nullable=False),
+    Column("reserved", Boolean, nullable=False),
+    _time("reservation_time"),
+    Column("language", Text),
+    _time("language_updated_time"),
+    *_contact("email"),
+    *_contact("mobile"),
+    Column("change_number", BigInteger, nullable=False, unique=True),
+    CheckConstraint("identifier ~ '^[0-9]{11}$'", name="identifier"),
+    _one_of("status", "ACTIVE", "DELETED"),
+    _one_of("language", "nb", "nn", "en", "se"),
+    CheckConstraint("(email IS NULL) = (email_updated_time IS NULL)", name="email_updated"),
+    CheckConstraint("(mobile IS NULL) = (mobile_updated_time IS NULL)", name="mobile_updated"),
+    CheckConstraint(
+        "status = 'ACTIVE' OR (email IS NULL AND mobile IS NULL AND language IS NULL AND NOT reserved)",
+        name="tombstone",
+    ),
+)
+
+mailbox = Table(
+    "mailbox",
+    metadata,
+    Column("person_id", ForeignKey("person.id"), primary_key=True),
+    Column("operator", ForeignKey("mailbox_operator.organisation_number"), primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("certificate", LargeBinary),
+    Column("chosen", Boolean, nullable=False),
+    Column("operator_state", Text, nullable=False),
+    _one_of("operator_state", "PENDING", "IN_STEP", "NO_ACCOUNT", "REFUSED"),
+    Index("mailbox_one_chosen_idx", "person_id", unique=True, postgresql_where=text("chosen")),
+)
+
+# What changed and when; never a value, so that nothing outlives the citizen's own entry.
+history = Table(
+    "history",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
+    Column("change_number", BigInteger, nullable=False),
+    _time("changed_time", nullable=False),
+    Column("field", Text, nullable=False),
+    Column("caller_kind", Text, nullable=False),
+)
+
+# First answers, so that a repeated request is answered and not done again. No personal
+# data: the caller is a pseudonym or an organisation, the body a hash.
+request = Table(
+    "request",
+    metadata,
+    Column("caller", Text, primary_key=True),
+    Column("request_id", Uuid, primary_key=True),
+    Column("body_hash", LargeBinary, nullable=False),
+    Column("result", Text),
+    Column("change_number", BigInteger),
+    Column("affected_count", Integer),
+    Column("created_time", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
+)
+
+# At most one row per operator and person: that the operator's side must be brought to what
+# the person's row says. No payload, so neither order nor repetition can do harm.
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("operator", ForeignKey("mailbox_operator.organisation_number"), nullable=False),
+    Column("person_id", ForeignKey("person.id"), nullable=False),
+    Column("change_number", BigInteger, nullable=False),
+    _time("created_time", nullable=False),
+    _time("not_before_time", nullable=False),
+    _time("leased_until_time"),
+    Column("lease_token", Uuid),
+    # The person's change number that the lease showed; an outcome counts only if no later
+    # change made the delivery due.
+    Column("leased_change_number", BigInteger),
+    Column("failed_attempts", Integer, nullable=False),
+    Column("last_error_code", Text),
+    Column("refused", Boolean, nullable=False),
+    UniqueConstraint("person_id", "operator"),
+    Index("delivery_due_idx", "operator", "not_before_time", postgresql_where=text("NOT refused")),
+)
+
+# The record of what was said to whom: one row per message, kept. recipient is set at the
+# lease and erased with the person.
+message = Table(
+    "message",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
+    Column("kind", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("operator", ForeignKey("mailbox_operator.organisation_number"), nullable=False),
+    Column("language", Text, nullable=False),
+    Column("change_number", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason_code", Text),
+    Column("recipient", Text),
+    Column("receipt_token", Uuid, nullable=False, unique=True),
+    _time("created_time", nullable=False),
+    _time("not_before_time", nullable=False),
+    _time("leased_until_time"),
+    Column("lease_token", Uuid),
+    Column("failed_attempts", Integer, nullable=False),
+    Column("gateway", Text),
+    Column("gateway_message_id", Text),
+    _time("sent_time"),
+    _time("delivered_time"),
+    _one_of("kind", "MAILBOX_CHOSEN"),
+    _one_of("channel", "SMS"),
+    _one_of("language", "nb", "nn", "en", "se"),
+    _one_of("state", "QUEUED", "SENT", "DELIVERED", "FAILED", "SUPPRESSED", "SUPERSEDED"),
+    UniqueConstraint("change_number", "kind"),
+    Index("message_due_idx", "channel", "not_before_time", postgresql_where=text("state = 'QUEUED'")),
+)

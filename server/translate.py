@@ -1,0 +1,262 @@
+"""Proto to domain and back: the only place, with the services, that knows both."""
+
+import hashlib
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from cryptography import x509
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from krr.v1 import citizen_service_pb2, error_reason_pb2, person_pb2, register_service_pb2
+
+from server.domain.contact import ContactKind, ContactPoint
+from server.domain.errors import InvalidValue, Reason
+from server.domain.identifiers import OrganisationNumber, parse_organisation_number
+from server.domain.look_up import LetterRoute, LookUp, Purpose
+from server.domain.person import Language, Mailbox, Person, Status
+from server.store.transaction import Answer, WriteRequest
+
+Value = TypeVar("Value")
+
+MAX_CERTIFICATE_BYTES = 10_000
+
+_CONTACT_KINDS = {
+    ContactKind.EMAIL: person_pb2.CONTACT_KIND_EMAIL,
+    ContactKind.MOBILE: person_pb2.CONTACT_KIND_MOBILE,
+}
+_LANGUAGES: Mapping[int, Language | None] = {
+    person_pb2.LANGUAGE_UNSPECIFIED: None,
+    person_pb2.LANGUAGE_NB: Language.NB,
+    person_pb2.LANGUAGE_NN: Language.NN,
+    person_pb2.LANGUAGE_EN: Language.EN,
+    person_pb2.LANGUAGE_SE: Language.SE,
+}
+_PURPOSES: Mapping[int, Purpose] = {
+    register_service_pb2.PURPOSE_NOTICE: Purpose.NOTICE,
+    register_service_pb2.PURPOSE_SERVICE_MESSAGE: Purpose.SERVICE_MESSAGE,
+}
+_ERROR_CODE = re.compile(r"(?!.*[0-9]{6})[A-Z][A-Z0-9_]{0,63}")
+
+
+# From the wire
+
+
+def named_field(field: str, parse: Callable[[str], Value], text: str) -> Value:
+    """Parse a field; a refusal names the field."""
+    try:
+        return parse(text)
+    except InvalidValue as invalid:
+        invalid.field = field
+        raise
+
+
+def uuid_from(field: str, text: str, reason: Reason = Reason.INVALID_FIELD) -> uuid.UUID:
+    """Read a UUID in its usual form of 36 characters. Raises InvalidValue."""
+    if re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", text):
+        return uuid.UUID(text)
+    raise InvalidValue(reason, field, "a UUID, such as 123e4567-e89b-42d3-a456-426614174000")
+
+
+def write_request(request: Message, request_id: str, field: str = "request_id") -> WriteRequest:
+    """What makes the request known when it is repeated. Raises InvalidValue: INVALID_REQUEST_ID."""
+    body = request.DESCRIPTOR.full_name.encode() + b"\0" + request.SerializeToString(deterministic=True)
+    return WriteRequest(
+        uuid_from(field, request_id, Reason.INVALID_REQUEST_ID), hashlib.sha256(body).digest()
+    )
+
+
+def operator_from(field: str, text: str, known: frozenset[OrganisationNumber]) -> OrganisationNumber:
+    """Read a mailbox operator's organisation number.
+
+    Raises InvalidValue: INVALID_ORGANISATION_NUMBER or UNKNOWN_OPERATOR.
+    """
+    operator = named_field(field, parse_organisation_number, text)
+    if operator not in known:
+        raise InvalidValue(Reason.UNKNOWN_OPERATOR, field)
+    return operator
+
+
+def certificate_from(field: str, der: bytes) -> bytes | None:
+    """Read a person's certificate; None for none. Raises InvalidValue: INVALID_CERTIFICATE."""
+    if not der:
+        return None
+    if len(der) <= MAX_CERTIFICATE_BYTES:
+        with suppress(ValueError):
+            x509.load_der_x509_certificate(der)
+            return der
+    raise InvalidValue(Reason.INVALID_CERTIFICATE, field)
+
+
+def language_from(field: str, value: int) -> Language | None:
+    """Read a language; None for an unspecified one. Raises InvalidValue: INVALID_FIELD."""
+    if value not in _LANGUAGES:
+        raise InvalidValue(Reason.INVALID_FIELD, field, "a language of the contract")
+    return _LANGUAGES[value]
+
+
+def purpose_from(value: int) -> Purpose:
+    """Read the purpose of a look-up. Raises InvalidValue: INVALID_FIELD."""
+    if value not in _PURPOSES:
+        raise InvalidValue(
+            Reason.INVALID_FIELD, "purpose", " or ".join(f"PURPOSE_{each.name}" for each in Purpose)
+        )
+    return _PURPOSES[value]
+
+
+def past_time_from(field: str, timestamp: Timestamp, now: datetime) -> datetime:
+    """Read a time that must have been. Raises InvalidValue: INVALID_FIELD."""
+    with suppress(ValueError, OverflowError):
+        time = timestamp.ToDatetime(UTC)
+        if datetime(1970, 1, 1, tzinfo=UTC) < time <= now:
+            return time
+    raise InvalidValue(Reason.INVALID_FIELD, field, "a time between 1970 and now")
+
+
+def duration_from(field: str, duration: Duration, *, least: timedelta, most: timedelta) -> timedelta:
+    """Read a span of time within limits. Raises InvalidValue: INVALID_FIELD."""
+    with suppress(ValueError, OverflowError):
+        span = duration.ToTimedelta()
+        if least <= span <= most:
+            return span
+    raise InvalidValue(Reason.INVALID_FIELD, field, f"from {least} to {most}")
+
+
+def count_from(field: str, value: int, *, most: int, default: int | None = None) -> int:
+    """Read how many are wanted; 0 stands for the default. Raises InvalidValue: INVALID_FIELD."""
+    if value == 0 and default is not None:
+        return default
+    if not 1 <= value <= most:
+        raise InvalidValue(Reason.INVALID_FIELD, field, f"1 to {most}")
+    return value
+
+
+def batch_size_in(field: str, count: int, most: int) -> None:
+    """Pass if the number of items is allowed. Raises InvalidValue: BATCH_SIZE."""
+    if not 1 <= count <= most:
+        raise InvalidValue(Reason.BATCH_SIZE, field, f"1 to {most} items")
+
+
+def error_code_from(field: str, text: str) -> str:
+    """Read a code that cannot hold anything personal. Raises InvalidValue: INVALID_FIELD."""
+    if not _ERROR_CODE.fullmatch(text):
+        raise InvalidValue(Reason.INVALID_FIELD, field, "A-Z, 0-9 and _, at most 64, no six digits in a row")
+    return text
+
+
+# To the wire
+
+
+def person_to(person: Person) -> person_pb2.Person:
+    """A person as anyone but the person sees it: the mailbox withheld while reserved."""
+    message = person_pb2.Person(
+        identifier=person.identifier,
+        status=person_pb2.PersonStatus.Value(f"PERSON_STATUS_{person.status.name}"),
+        change_number=person.change_number,
+    )
+    if person.status is not Status.ACTIVE:
+        return message
+    message.reservation = (
+        person_pb2.RESERVATION_RESERVED if person.reserved else person_pb2.RESERVATION_NOT_RESERVED
+    )
+    _set_time(message.reservation_time, person.reservation_time)
+    if person.language:
+        message.language = language_to(person.language)
+    _set_time(message.language_updated_time, person.language_updated)
+    for kind, point in person.contacts.items():
+        _fill_contact_point(message.email if kind is ContactKind.EMAIL else message.mobile, point)
+    mailbox = person.public_mailbox()
+    if mailbox:
+        message.mailbox.CopyFrom(mailbox_to(mailbox))
+    return message
+
+
+def mailbox_to(mailbox: Mailbox) -> person_pb2.Mailbox:
+    """A mailbox."""
+    return person_pb2.Mailbox(
+        operator_organisation_number=mailbox.operator,
+        address=mailbox.address,
+        certificate=mailbox.certificate or b"",
+    )
+
+
+def own_mailboxes_to(person: Person) -> list[citizen_service_pb2.OwnMailbox]:
+    """The mailboxes as the person sees them: all, also while reserved."""
+    return [
+        citizen_service_pb2.OwnMailbox(
+            mailbox=mailbox_to(mailbox),
+            chosen=mailbox.operator == person.chosen,
+            operator_state=citizen_service_pb2.OperatorState.Value(
+                f"OPERATOR_STATE_{mailbox.operator_state.name}"
+            ),
+        )
+        for mailbox in person.mailboxes
+    ]
+
+
+def entry_to(requested_identifier: str, answer: LookUp) -> register_service_pb2.LookUpEntry:
+    """The entry of a look-up."""
+    route = answer.letter_route
+    return register_service_pb2.LookUpEntry(
+        requested_identifier=requested_identifier,
+        person=person_to(answer.person),
+        notifiable=(
+            register_service_pb2.NOTIFIABLE_YES if answer.notifiable else register_service_pb2.NOTIFIABLE_NO
+        ),
+        letter_route=(
+            register_service_pb2.LETTER_ROUTE_MAILBOX
+            if route is LetterRoute.MAILBOX_CHOSEN
+            else register_service_pb2.LETTER_ROUTE_PAPER
+        ),
+        letter_route_reason=register_service_pb2.LetterRouteReason.Value(f"LETTER_ROUTE_REASON_{route.name}"),
+        expired_contacts=[_CONTACT_KINDS[kind] for kind in answer.expired],
+    )
+
+
+def refused_entry_to(requested_identifier: str, reason: Reason) -> register_service_pb2.LookUpEntry:
+    """The entry of an identifier that could not be looked up."""
+    return register_service_pb2.LookUpEntry(
+        requested_identifier=requested_identifier,
+        refusal=error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{reason.name}"),
+    )
+
+
+def write_answer_to(answer: Answer, freshness_token: str) -> person_pb2.WriteAnswer:
+    """What a citizen's write did."""
+    return person_pb2.WriteAnswer(
+        result=person_pb2.WriteResult.Value(f"WRITE_RESULT_{answer.result}"),
+        change_number=answer.change_number,
+        freshness_token=freshness_token,
+        duplicate=answer.duplicate,
+    )
+
+
+def language_to(language: Language) -> "person_pb2.Language.ValueType":
+    """A language."""
+    return person_pb2.Language.Value(f"LANGUAGE_{language.name}")
+
+
+def time_to(time: datetime | None) -> Timestamp | None:
+    """A time; None, an absent field, for none."""
+    if time is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp
+
+
+def _fill_contact_point(message: person_pb2.ContactPoint, point: ContactPoint) -> None:
+    message.value = point.value
+    _set_time(message.updated_time, point.updated)
+    _set_time(message.confirmed_time, point.confirmed)
+    _set_time(message.validated_time, point.validated)
+    _set_time(message.usable_until_time, point.usable_until)
+
+
+def _set_time(field: Timestamp, time: datetime | None) -> None:
+    if time is not None:
+        field.FromDatetime(time)

@@ -1,0 +1,117 @@
+"""A real PostgreSQL for each test process, a database for each test, a server on a real port."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import krr_client
+import psycopg
+import pytest
+from krr.v1 import (
+    admin_service_pb2_grpc,
+    citizen_service_pb2_grpc,
+    delivery_service_pb2_grpc,
+    mailbox_operator_service_pb2_grpc,
+    register_service_pb2_grpc,
+)
+from sqlalchemy import NullPool, create_engine, make_url
+
+from server.__main__ import Server
+from server.config import Settings
+from server.store import private_postgres, schema
+from tests.people import DIGIPOST, EBOKS, PUBLIC_BODY
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a PostgreSQL whose database `krr` is migrated; without fsync, for speed."""
+    running = private_postgres.start(tmp_path_factory.mktemp("postgres", numbered=False), durable=False)
+    with create_engine(running.url, poolclass=NullPool).connect() as connection:
+        schema.migrate(connection)
+    yield running.url
+    running.stop()
+
+
+@pytest.fixture
+def database_url(postgres: str) -> Iterator[str]:
+    """URL of an empty register of the test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    url = make_url(postgres)
+    host = str(url.query["host"])
+    with psycopg.connect(host=host, user=url.username, dbname="postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE krr".encode())
+    yield url.set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(host=host, user=url.username, dbname="postgres", autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings of a server for the test."""
+    return Settings(
+        database_url=database_url,
+        listen="127.0.0.1:0",
+        development_credentials=True,
+        synthetic_identifiers=True,
+        test_accept_unsafe_postgresql=True,
+        trace_directory=tmp_path / "traces",
+    )
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[Server]:
+    """A server in this process, on a port of its own."""
+    running = Server(settings)
+    yield running
+    running.end()
+
+
+class Register:
+    """The register as its callers see it: a stub for each service and caller."""
+
+    def __init__(self, connect: Callable[[str], grpc.Channel]) -> None:
+        self._connect = connect
+
+    def as_public_body(
+        self, organisation: str = PUBLIC_BODY
+    ) -> register_service_pb2_grpc.RegisterServiceStub:
+        return register_service_pb2_grpc.RegisterServiceStub(self._connect(f"public-body/{organisation}"))
+
+    def as_citizen(self, identifier: str) -> citizen_service_pb2_grpc.CitizenServiceStub:
+        return citizen_service_pb2_grpc.CitizenServiceStub(self._connect(f"citizen/{identifier}"))
+
+    def as_log_in_service(self) -> citizen_service_pb2_grpc.CitizenServiceStub:
+        return citizen_service_pb2_grpc.CitizenServiceStub(self._connect(f"log-in-service/{PUBLIC_BODY}"))
+
+    def as_operator(self, operator: str) -> mailbox_operator_service_pb2_grpc.MailboxOperatorServiceStub:
+        return mailbox_operator_service_pb2_grpc.MailboxOperatorServiceStub(
+            self._connect(f"operator/{operator}")
+        )
+
+    def as_digipost(self) -> mailbox_operator_service_pb2_grpc.MailboxOperatorServiceStub:
+        return self.as_operator(DIGIPOST)
+
+    def as_eboks(self) -> mailbox_operator_service_pb2_grpc.MailboxOperatorServiceStub:
+        return self.as_operator(EBOKS)
+
+    def as_adapter(self, name: str) -> delivery_service_pb2_grpc.DeliveryServiceStub:
+        return delivery_service_pb2_grpc.DeliveryServiceStub(self._connect(f"adapter/{name}"))
+
+    def as_administrator(self) -> admin_service_pb2_grpc.AdminServiceStub:
+        return admin_service_pb2_grpc.AdminServiceStub(self._connect("administrator/test"))
+
+
+@pytest.fixture
+def register(server: Server) -> Iterator[Register]:
+    """The server's callers."""
+    channels: dict[str, grpc.Channel] = {}
+
+    def connect(caller: str) -> grpc.Channel:
+        if caller not in channels:
+            channels[caller] = krr_client.connect(f"127.0.0.1:{server.port}", f"Development {caller}")
+        return channels[caller]
+
+    yield Register(connect)
+    for channel in channels.values():
+        channel.close()
