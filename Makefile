@@ -27,9 +27,12 @@ check: $(VENV)/ready ## Lint, types, protos, generated code: everything but the 
 	$(BIN)/mypy
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code protos
-	@base=$$(git merge-base HEAD origin/main 2>/dev/null || git rev-parse HEAD^ 2>/dev/null); \
-	if [ -n "$$base" ] && git cat-file -e $$base:buf.yaml 2>/dev/null; then $(BIN)/buf breaking --against ".git#ref=$$base"; else echo "no earlier contract to compare with"; fi
+	@base=$$(git merge-base HEAD origin/main 2>/dev/null); \
+	if [ -z "$$base" ] || [ "$$base" = "$$(git rev-parse HEAD)" ]; then base=$$(git rev-parse --verify --quiet HEAD^); fi; \
+	if [ -n "$$base" ]; then echo "contract compared with $$base"; $(BIN)/buf breaking --against ".git#ref=$$base"; \
+	else echo "no earlier commit to compare the contract with"; fi
 	$(MAKE) --no-print-directory protos-check
+	$(BIN)/pytest tests/test_imports.py tests/store/test_migrations.py
 
 .PHONY: protos
 protos: $(VENV)/ready ## Generate the Python stubs from protos/

@@ -40,6 +40,7 @@ def connect(address: str, credential: str, *, timeout: float = 10.0) -> grpc.Cha
         options=[
             ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
             ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+            ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2000),
         ],
     )

@@ -1,0 +1,146 @@
+"""All parts of the register as processes, to be killed and started again by a test."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy import NullPool, create_engine
+
+from adapters.sandbox import digipost, eboks, link
+from adapters.sandbox.control import running
+from server.store import private_postgres, schema
+
+ADAPTERS = ("digipost", "eboks", "sms")
+LEASE_SECONDS = 4
+
+
+class Parts:
+    """The register's processes; sandbox suppliers run beside them and are never killed."""
+
+    def __init__(self, directory: Path, suppliers: dict[str, str]) -> None:
+        self._directory = directory
+        self.suppliers = suppliers
+        self.register = f"127.0.0.1:{free_port()}"
+        self._postgres = private_postgres.start(directory / "postgres", durable=True)
+        self.database_url = self._postgres.url
+        with create_engine(self.database_url, poolclass=NullPool).connect() as connection:
+            schema.migrate(connection)
+        receipts = f"127.0.0.1:{free_port()}"
+        self._environment = {
+            **os.environ,
+            "KRR_DATABASE_URL": self.database_url,
+            "KRR_LISTEN": self.register,
+            "KRR_REGISTER": self.register,
+            "KRR_DEVELOPMENT_CREDENTIALS": "true",
+            "KRR_SYNTHETIC_IDENTIFIERS": "true",
+            "KRR_TRACE_DIRECTORY": str(directory / "traces"),
+            "KRR_ADAPTER_LEASE_SECONDS": str(LEASE_SECONDS),
+            "KRR_DIGIPOST_URL": suppliers["digipost"],
+            "KRR_DIGIPOST_BROKER_ID": "1000",
+            "KRR_DIGIPOST_KEY_FILE": str(directory / "digipost" / "sender-key.pem"),
+            "KRR_DIGIPOST_DEADLINE_SECONDS": "2",
+            "KRR_EBOKS_URL": suppliers["eboks"],
+            "KRR_EBOKS_TOKEN_FILE": str(directory / "eboks" / "token"),
+            "KRR_EBOKS_DEADLINE_SECONDS": "2",
+            "KRR_SMS_URL": suppliers["link"],
+            "KRR_SMS_TOKEN_URL": suppliers["link"] + link.TOKEN_PATH,
+            "KRR_SMS_CLIENT_ID": link.CLIENT_ID,
+            "KRR_SMS_CLIENT_SECRET_FILE": str(directory / "link" / "client-secret"),
+            "KRR_SMS_GATEWAY_IS_SANDBOX": "true",
+            "KRR_SMS_RECEIPTS_LISTEN": receipts,
+            "KRR_SMS_RECEIPTS_URL": f"http://{receipts}",
+            "KRR_SMS_DEADLINE_SECONDS": "2",
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        for name in ("server", *ADAPTERS):
+            self._start(name)
+        self.wait_until_serving()
+
+    def kill(self, name: str) -> None:
+        """End the part as a crash would, and start it again."""
+        if name == "postgres":
+            self._postgres.kill()
+            self._postgres = private_postgres.start(self._directory / "postgres", durable=True)
+            return
+        self._processes[name].kill()
+        self._processes[name].wait()
+        self._start(name)
+
+    def wait_until_serving(self) -> None:
+        """Return when health says SERVING; fail after 20 seconds."""
+        ends = time.monotonic() + 20
+        with grpc.insecure_channel(self.register) as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            while True:
+                try:
+                    answer = health.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+                except grpc.RpcError:
+                    pass
+                assert time.monotonic() < ends, "the register does not come up"
+                time.sleep(0.1)
+
+    def written(self) -> Iterator[tuple[str, str]]:
+        """Name and text of every log and trace file so far."""
+        for file in self._directory.rglob("*"):
+            if file.suffix in (".log", ".jsonl"):
+                yield file.name, file.read_text(errors="replace")
+
+    def end(self) -> None:
+        """End every part in order."""
+        for process in self._processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes.values():
+            process.wait(timeout=30)
+        self._postgres.stop()
+
+    def _start(self, name: str) -> None:
+        environment = dict(self._environment)
+        if name == "sms":
+            # One message in hand at a time, so that a kill can cause one repetition at most.
+            environment["KRR_ADAPTER_CONCURRENCY"] = "1"
+        command = ["-m", "server"] if name == "server" else ["-m", "adapters", name]
+        with (self._directory / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, *command], env=environment, stdout=log, stderr=log
+            )
+
+
+@contextmanager
+def all_parts(directory: Path) -> Iterator[Parts]:
+    """Everything up, on empty data."""
+    with ExitStack() as stack:
+        suppliers = {
+            name: stack.enter_context(running(module.make_app(directory / name, "127.0.0.1:1")))
+            for name, module in (("digipost", digipost), ("eboks", eboks), ("link", link))
+        }
+        parts = Parts(directory, suppliers)
+        stack.callback(parts.end)
+        yield parts
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, below the ephemeral ones, which would collide."""
+    for port in range(20_000 + os.getpid() % 5_000, 32_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            if port not in _GIVEN:
+                _GIVEN.add(port)
+                return port
+    raise RuntimeError("no free port")
+
+
+_GIVEN: set[int] = set()
