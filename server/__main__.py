@@ -9,6 +9,7 @@ Settings are environment variables; server/config.py lists them.
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -37,16 +38,21 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from server import access
 from server.admin_service import AdminService
-from server.call import CallInterceptor
+from server.call import MAX_SECONDS, CallInterceptor
 from server.citizen_service import CitizenService
 from server.config import Settings
 from server.delivery_service import DeliveryService
+from server.domain.errors import Refusal
 from server.health import DatabaseWatch
 from server.mailbox_operator_service import MailboxOperatorService
 from server.register_service import RegisterService
 from server.store import schema
 from server.store.store import Store
 from server.tokens import Tokens
+
+_TIDY_EVERY_SECONDS = 600
+
+_log = structlog.get_logger()
 
 _SERVICES = [
     module.DESCRIPTOR.services_by_name[name]
@@ -149,6 +155,15 @@ class Server:
             server,
         )
 
+    def tidy(self) -> None:
+        """Delete what is kept no longer; what is left over waits for the next time."""
+        try:
+            forgotten = self._store.forget_old_answers(deadline=time.monotonic() + MAX_SECONDS)
+        except Refusal as refusal:
+            _log.warning("not_tidied", reason=refusal.reason.name)
+        else:
+            _log.info("tidied", answers_forgotten=forgotten)
+
     def end(self) -> None:
         """Take no new calls, let those under way finish, close the database."""
         self._watch.end()
@@ -162,7 +177,7 @@ def migrate(settings: Settings) -> None:
         settings.database_url, poolclass=NullPool, hide_parameters=True
     ).connect() as connection:
         revision = schema.migrate(connection)
-    structlog.get_logger().info("migrated", schema=revision)
+    _log.info("migrated", schema=revision)
 
 
 def serve(settings: Settings) -> None:
@@ -171,10 +186,11 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     server = Server(settings)
-    structlog.get_logger().info("serving", listen=settings.listen, port=server.port)
-    stop.wait()
+    _log.info("serving", listen=settings.listen, port=server.port)
+    while not stop.wait(_TIDY_EVERY_SECONDS):
+        server.tidy()
     server.end()
-    structlog.get_logger().info("ended")
+    _log.info("ended")
 
 
 def main() -> None:

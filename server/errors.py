@@ -43,7 +43,6 @@ STATUS = {
     Reason.FEED_RESET: StatusCode.FAILED_PRECONDITION,
     Reason.LEASE_LOST: StatusCode.ABORTED,
     Reason.UNKNOWN_RECEIPT: StatusCode.NOT_FOUND,
-    Reason.NOT_FOUND: StatusCode.NOT_FOUND,
     Reason.DEADLINE: StatusCode.DEADLINE_EXCEEDED,
     Reason.CONFLICT: StatusCode.ABORTED,
     Reason.DATABASE_UNAVAILABLE: StatusCode.UNAVAILABLE,

@@ -86,7 +86,7 @@ def certificate_from(field: str, der: bytes) -> bytes | None:
     if not der:
         return None
     if len(der) <= MAX_CERTIFICATE_BYTES:
-        with suppress(ValueError):
+        with suppress(ValueError, x509.InvalidVersion):
             x509.load_der_x509_certificate(der)
             return der
     raise InvalidValue(Reason.INVALID_CERTIFICATE, field)

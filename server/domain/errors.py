@@ -48,7 +48,6 @@ class Reason(Enum):
 
     LEASE_LOST = "the lease ran out or is not yours"
     UNKNOWN_RECEIPT = "no message waits for this receipt"
-    NOT_FOUND = "no such delivery or message"
 
     DEADLINE = "the deadline passed, or leaves too little time"
     CONFLICT = "other writes kept getting in the way; nothing was done"

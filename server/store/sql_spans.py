@@ -1,11 +1,14 @@
 """A span for every SQL statement: its operation and table, never its text or values."""
 
+import functools
+import re
 from typing import Any
 
 from opentelemetry import trace
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExecutionContext
-from sqlalchemy.sql import dml
+
+from server.store.tables import metadata
 
 _tracer = trace.get_tracer("server.store")
 
@@ -21,7 +24,7 @@ def _start(
     _connection: Any, _cursor: Any, statement: str, _parameters: Any, context: ExecutionContext, _many: bool
 ) -> None:
     if trace.get_current_span().is_recording():
-        name = _name(context, statement)
+        name = _name(statement)
         context.krr_span = _tracer.start_span(  # type: ignore[attr-defined]  # SQLAlchemy's place for such
             name,
             kind=trace.SpanKind.CLIENT,
@@ -44,10 +47,9 @@ def _fail(context: Any) -> None:
         span.end()
 
 
-def _name(context: Any, statement: str) -> str:
-    compiled = getattr(context.compiled, "statement", None)
-    if isinstance(compiled, dml.UpdateBase):
-        return f"{statement.split(maxsplit=1)[0]} {compiled.table}"
-    froms: list[Any] = getattr(compiled, "get_final_froms", list)()
-    tables = sorted({table.name for each in froms for table in each._from_objects if hasattr(table, "name")})
-    return " ".join([statement.split(maxsplit=1)[0], *tables])
+@functools.lru_cache(maxsize=500)
+def _name(statement: str) -> str:
+    named = re.findall(r"\b(?:FROM|JOIN|INTO|UPDATE) ([a-z_]+)", statement)
+    return " ".join(
+        [statement.split(maxsplit=1)[0], *dict.fromkeys(t for t in named if t in metadata.tables)]
+    )

@@ -5,11 +5,12 @@ import hmac
 import time
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar, overload
 
 import psycopg
 import tenacity
-from sqlalchemy import Connection, create_engine, delete, func, select, text
+from sqlalchemy import Connection, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 
 from server.domain.caller import Caller, CallerKind
@@ -23,7 +24,12 @@ from server.store.transaction import Answer, Reader, Transaction, WriteRequest
 Result = TypeVar("Result")
 
 # Kept as long as the contract promises the first answer to a repeated request.
-KEEP_ANSWERS = "90 days"
+KEEP_ANSWERS = timedelta(days=90)
+
+_FORGET_OLD_ANSWERS = text("""
+    DELETE FROM request WHERE (caller, request_id) IN (
+        SELECT caller, request_id FROM request WHERE created_time < now() - :age LIMIT 10000)
+""")
 
 # What another transaction can cause and a second run can cure: serialization failure,
 # deadlock, two entering the same new person, a lock not had in time.
@@ -133,13 +139,19 @@ class Store:
 
         return _run(attempt, deadline)
 
-    def forget_old_answers(self) -> None:
-        """Delete stored answers older than the contract promises to keep them."""
-        table = tables.request
-        with self._engine.begin() as connection:
-            connection.execute(
-                delete(table).where(table.c.created_time < func.now() - text(f"interval '{KEEP_ANSWERS}'"))
-            )
+    def forget_old_answers(self, *, deadline: float) -> int:
+        """Delete up to 10,000 stored answers that are older than the contract promises to keep
+        them; returns how many.
+
+        Raises Refusal: DEADLINE, CONFLICT or DATABASE_UNAVAILABLE.
+        """
+
+        def attempt() -> int:
+            with self._engine.begin() as connection:
+                _limit_statements(connection, deadline)
+                return connection.execute(_FORGET_OLD_ANSWERS, {"age": KEEP_ANSWERS}).rowcount
+
+        return _run(attempt, deadline)
 
     def close(self) -> None:
         """Close all connections."""

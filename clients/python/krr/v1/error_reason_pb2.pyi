@@ -90,17 +90,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED. The lease ran out or is not the caller's; drop the work, it is leased again."""
     ERROR_REASON_UNKNOWN_RECEIPT: _ErrorReason.ValueType  # 31
     """NOT_FOUND. No message waits for a receipt with this token."""
-    ERROR_REASON_NOT_FOUND: _ErrorReason.ValueType  # 32
-    """NOT_FOUND. No such delivery or message."""
-    ERROR_REASON_DEADLINE: _ErrorReason.ValueType  # 33
+    ERROR_REASON_DEADLINE: _ErrorReason.ValueType  # 32
     """DEADLINE_EXCEEDED. The deadline passed, or left too little time to begin."""
-    ERROR_REASON_CONFLICT: _ErrorReason.ValueType  # 34
+    ERROR_REASON_CONFLICT: _ErrorReason.ValueType  # 33
     """ABORTED. Other writes kept getting in the way; nothing was done; try again."""
-    ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 35
+    ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 34
     """UNAVAILABLE. The database is away. A write may or may not have been done: repeat it
     with the same request_id and exactly one takes effect.
     """
-    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 36
+    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 35
     """INTERNAL. A fault in the register; the operator's log knows it by the trace id."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -176,16 +174,14 @@ ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 30
 """ABORTED. The lease ran out or is not the caller's; drop the work, it is leased again."""
 ERROR_REASON_UNKNOWN_RECEIPT: ErrorReason.ValueType  # 31
 """NOT_FOUND. No message waits for a receipt with this token."""
-ERROR_REASON_NOT_FOUND: ErrorReason.ValueType  # 32
-"""NOT_FOUND. No such delivery or message."""
-ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 33
+ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 32
 """DEADLINE_EXCEEDED. The deadline passed, or left too little time to begin."""
-ERROR_REASON_CONFLICT: ErrorReason.ValueType  # 34
+ERROR_REASON_CONFLICT: ErrorReason.ValueType  # 33
 """ABORTED. Other writes kept getting in the way; nothing was done; try again."""
-ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 35
+ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 34
 """UNAVAILABLE. The database is away. A write may or may not have been done: repeat it
 with the same request_id and exactly one takes effect.
 """
-ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 36
+ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
 """INTERNAL. A fault in the register; the operator's log knows it by the trace id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

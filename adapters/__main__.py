@@ -1,0 +1,134 @@
+"""Runs one adapter: `python -m adapters digipost`."""
+
+import argparse
+import importlib
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import grpc
+import structlog
+from krr.v1 import delivery_service_pb2 as pb
+from krr_client import connect
+from krr_client.telemetry import configure_telemetry
+from opentelemetry.instrumentation.grpc import GrpcInstrumentorClient, filters
+from pydantic import ValidationError
+
+from adapters import digipost, eboks, sms
+from adapters.adapter import MailboxAdapter
+from adapters.receipts import receipts_listener
+from adapters.runner import Runner
+from adapters.settings import AdapterSettings
+from adapters.work import Work, mailbox_work, message_work
+
+AnyWork = Work[pb.Delivery] | Work[pb.Message]
+# Makes an adapter's work; what must end after the work is entered into the stack.
+MakeWork = Callable[[str, grpc.Channel, AdapterSettings, ExitStack], AnyWork]
+
+# Leases are asked for several times a second, mostly in vain.
+_NOT_TRACED = filters.any_of(filters.method_name("LeaseDeliveries"), filters.method_name("LeaseMessages"))
+
+_log = structlog.get_logger()
+
+
+def _mailbox(adapter_from_settings: Callable[[], MailboxAdapter]) -> MakeWork:
+    def make(name: str, register: grpc.Channel, settings: AdapterSettings, _stack: ExitStack) -> AnyWork:
+        return mailbox_work(name, adapter_from_settings(), register, settings.adapter_lease_seconds)
+
+    return make
+
+
+def _sms(name: str, register: grpc.Channel, settings: AdapterSettings, stack: ExitStack) -> AnyWork:
+    sms_settings = sms.SmsSettings()
+    stack.enter_context(receipts_listener(sms_settings.receipts_listen, register))
+    return message_work(
+        name,
+        sms.gateway_from_settings(sms_settings),
+        register,
+        settings.adapter_lease_seconds,
+        channel=pb.CHANNEL_SMS,
+        gateway_is_sandbox=sms_settings.gateway_is_sandbox,
+    )
+
+
+ADAPTERS: dict[str, MakeWork] = {
+    "digipost": _mailbox(digipost.adapter_from_settings),
+    "eboks": _mailbox(eboks.adapter_from_settings),
+    "sms": _sms,
+}
+
+
+def main() -> int:
+    """Run the adapter that the command line names until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(
+        prog="python -m adapters",
+        description="Leases work from the register and brings it to one supplier, until SIGTERM or SIGINT.",
+        epilog="Settings are environment variables: see adapters/settings.py and each adapter's own.",
+    )
+    parser.add_argument(
+        "adapter",
+        help=f"{', '.join(ADAPTERS)}; or module:Class, a mailbox operator's adapter of your own"
+        " (adapters.adapter.MailboxAdapter, made without arguments, named by the class in small letters)",
+    )
+    chosen: str = parser.parse_args().adapter
+    try:
+        name, make = (chosen, ADAPTERS[chosen]) if chosen in ADAPTERS else _third_party(chosen)
+    except (ImportError, AttributeError, ValueError):
+        parser.error(f"no adapter {chosen!r}")
+    try:
+        return _run(name, make, AdapterSettings())
+    except ValidationError as error:
+        # Without the values: one of them may be a secret.
+        for problem in error.errors(include_input=False, include_url=False):
+            where = "_".join(str(part) for part in problem["loc"])
+            print(f"{error.title}, {where}: {problem['msg']}", file=sys.stderr)  # noqa: T201
+    except (OSError, ValueError) as error:
+        print(f"{chosen}: {error}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+def _third_party(chosen: str) -> tuple[str, MakeWork]:
+    module, class_name = chosen.split(":")
+    adapter: Any = getattr(importlib.import_module(module), class_name)
+    return class_name.lower(), _mailbox(adapter)
+
+
+def _run(name: str, make: MakeWork, settings: AdapterSettings) -> int:
+    configure_telemetry(f"adapter-{name}", settings.trace_directory)
+    GrpcInstrumentorClient(filter_=filters.negate(_NOT_TRACED)).instrument()  # type: ignore[no-untyped-call]
+    given = settings.adapter_credential
+    credential = given.get_secret_value() if given else f"Development adapter/{name}"
+    stop = threading.Event()
+    # A queue that a signal handler may put to at any moment; an Event is not.
+    ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.put("signal"))
+    with ExitStack() as stack:
+        register = stack.enter_context(connect(settings.register_address, credential))
+        work = make(name, register, settings, stack)
+        runner: Runner[Any] = Runner(
+            work, concurrency=settings.adapter_concurrency, lease_seconds=settings.adapter_lease_seconds
+        )
+
+        def run() -> None:
+            try:
+                runner.run(stop)
+            finally:
+                ended.put("fault")
+
+        thread = threading.Thread(target=run, name="runner")
+        thread.start()
+        _log.info("adapter started", adapter=name)
+        why = ended.get()
+        stop.set()
+        thread.join()
+    _log.info("adapter ended", adapter=name, why=why)
+    return 0 if why == "signal" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Digipost's signatures: the strings that are signed, made and checked.
+
+Source: the signing of Digipost's published clients (digipost-api-client-java,
+digipost-api-client-dotnet), and the latter's test vector.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+
+DATE = "Date"
+CONTENT_SHA256 = "X-Content-SHA256"
+SIGNATURE = "X-Digipost-Signature"
+USER_ID = "X-Digipost-UserId"
+
+# Both sides refuse a Date further from their own clock.
+ACCEPTED_CLOCK_DIFFERENCE = timedelta(minutes=5)
+
+_SIGNED_HEADERS = ("content-md5", "date", "x-content-sha256", "x-digipost-userid")
+
+
+class AnswerNotBelieved(Exception):
+    """An answer's signature, hash or date is missing or wrong.
+
+    error_code: which, such as "ANSWER_SIGNATURE".
+    """
+
+    def __init__(self, error_code: str) -> None:
+        super().__init__(error_code)
+        self.error_code = error_code
+
+
+def request_string(method: str, path: str, query: str, headers: Mapping[str, str]) -> str:
+    """What the sender of a request signs.
+
+    path, query: as sent, percent-encoded; the query without "?", empty where there is none.
+    headers: those of the request; names in any case.
+    """
+    return f"{method.upper()}\n{path.lower()}\n{_header_lines(headers)}{query.lower()}\n"
+
+
+def answer_string(status: int, path: str, headers: Mapping[str, str]) -> str:
+    """What Digipost signs of an answer; path is the request's."""
+    return f"{status}\n{path.lower()}\n{_header_lines(headers)}"
+
+
+def content_sha256(body: bytes) -> str:
+    """Value of X-Content-SHA256."""
+    return base64.b64encode(hashlib.sha256(body).digest()).decode()
+
+
+def http_date(moment: datetime) -> str:
+    """Value of Date."""
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+def sign(string: str, key: RSAPrivateKey) -> str:
+    """Value of X-Digipost-Signature."""
+    return base64.b64encode(key.sign(string.encode(), PKCS1v15(), SHA256())).decode()
+
+
+def is_signed_by(key: RSAPublicKey, string: str, signature: str) -> bool:
+    """True where `signature` is the key owner's over `string`."""
+    try:
+        key.verify(base64.b64decode(signature, validate=True), string.encode(), PKCS1v15(), SHA256())
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def is_now(date: str, now: datetime) -> bool:
+    """True where the Date header is one, and within the accepted difference from `now`."""
+    try:
+        moment = parsedate_to_datetime(date)
+    except ValueError:
+        return False
+    # A Date in "-0000" is parsed without time zone; it means UTC.
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return abs(aware - now) <= ACCEPTED_CLOCK_DIFFERENCE
+
+
+def verify_answer(
+    status: int, path: str, headers: Mapping[str, str], body: bytes, key: RSAPublicKey, now: datetime
+) -> None:
+    """Raise AnswerNotBelieved unless the answer is Digipost's, whole, and of now.
+
+    headers: those of the answer; a mapping that finds names in any case.
+    """
+    if not is_now(headers.get(DATE, ""), now):
+        raise AnswerNotBelieved("ANSWER_DATE")
+    stated_hash = headers.get(CONTENT_SHA256)
+    if (body or stated_hash is not None) and stated_hash != content_sha256(body):
+        raise AnswerNotBelieved("ANSWER_HASH")
+    if not is_signed_by(key, answer_string(status, path, headers), headers.get(SIGNATURE, "")):
+        raise AnswerNotBelieved("ANSWER_SIGNATURE")
+
+
+def _header_lines(headers: Mapping[str, str]) -> str:
+    lower = {name.lower(): value for name, value in headers.items()}
+    return "".join(f"{name}: {lower[name]}\n" for name in _SIGNED_HEADERS if name in lower)

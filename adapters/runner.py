@@ -1,0 +1,183 @@
+"""Lease, deliver, finish: the same loop for every adapter."""
+
+import random
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic
+
+import grpc
+import structlog
+from krr_client import RegisterError
+from opentelemetry import trace
+
+from adapters.adapter import Refused, TryLater
+from adapters.backoff import delay_after
+from adapters.circuit_breaker import CircuitBreaker
+from adapters.work import Outcome, Piece, Work
+
+IDLE_SECONDS = 0.25
+_REGISTER_AWAY_SECONDS = 1.0
+
+# An attempt may take two thirds of its lease, so it begins in the first third or not at all.
+_BEGIN_WITHIN = 1 / 3
+
+# What the register takes as an error code.
+_ERROR_CODE = re.compile(r"(?!.*[0-9]{6})[A-Z][A-Z0-9_]{0,63}", re.ASCII)
+
+_AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+
+_log = structlog.get_logger()
+_tracer = trace.get_tracer(__name__)
+
+
+class Runner(Generic[Piece]):
+    """Does leased work until told to stop, several pieces at once.
+
+    concurrency: how many pieces at once; no more are leased than can be begun.
+    lease_seconds: how long the register gives each piece. An adapter's whole attempt must be
+        shorter than two thirds of it.
+    """
+
+    def __init__(
+        self,
+        work: Work[Piece],
+        *,
+        concurrency: int = 8,
+        lease_seconds: float = 30.0,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
+        self._work: Work[Piece] = work
+        self._concurrency = concurrency
+        self._lease_seconds = lease_seconds
+        self._log = _log.bind(adapter=work.adapter)
+        # Guards what follows; notified when a piece ends.
+        self._changed = threading.Condition()
+        self._breaker = breaker or CircuitBreaker()
+        self._in_hand = 0
+        self._register_refusal = ""
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set, then end what is in hand and return."""
+        with ThreadPoolExecutor(self._concurrency, f"deliver-{self._work.adapter}") as pool:
+            while not stop.is_set():
+                count = self._wait_for_allowance()
+                if not count:
+                    continue
+                lease_begins = time.monotonic()
+                try:
+                    pieces = self._work.lease(count)
+                except RegisterError as error:
+                    self._register_refused(error)
+                    stop.wait(error.retry_after or _REGISTER_AWAY_SECONDS)
+                    continue
+                self._register_answered()
+                for piece in pieces:
+                    with self._changed:
+                        self._in_hand += 1
+                    pool.submit(self._begin, piece, lease_begins)
+                if not pieces:
+                    stop.wait(IDLE_SECONDS)
+
+    def _wait_for_allowance(self) -> int:
+        with self._changed:
+            free = self._concurrency - self._in_hand
+            count = self._breaker.allowance(time.monotonic(), free, self._in_hand)
+            if not count:
+                self._changed.wait(IDLE_SECONDS)
+            return count
+
+    def _begin(self, piece: Piece, lease_begins: float) -> None:
+        try:
+            # The process may have slept since: by now another may hold the lease.
+            if time.monotonic() > lease_begins + self._lease_seconds * _BEGIN_WITHIN:
+                self._log.warning("lease too old to begin", **self._work.attributes(piece))
+            else:
+                self._do(piece, lease_begins + self._lease_seconds)
+        except Exception as fault:
+            self._log.error("work dropped", exception=type(fault).__name__)
+        finally:
+            with self._changed:
+                self._in_hand -= 1
+                self._changed.notify()
+
+    def _do(self, piece: Piece, lease_ends: float) -> None:
+        attributes = self._work.attributes(piece)
+        with _tracer.start_as_current_span(
+            f"deliver {self._work.adapter}",
+            attributes={"krr.adapter": self._work.adapter, **attributes},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            outcome = self._attempt(piece)
+            name = _OUTCOME_NAMES.get(type(outcome), "done")
+            if isinstance(outcome, TryLater | Refused):
+                span.set_attribute("krr.error_code", outcome.error_code)
+                self._log.warning(name, error_code=outcome.error_code, **attributes)
+            span.set_attribute("krr.outcome", name)
+            refusal = self._finish(piece, outcome, lease_ends)
+            if refusal:
+                span.set_attribute("krr.outcome", "not_recorded")
+                self._log.warning("outcome not recorded", reason=refusal, **attributes)
+
+    def _attempt(self, piece: Piece) -> Outcome:
+        try:
+            outcome = self._work.deliver(piece)
+        except Exception as fault:
+            # Only the type: the text may hold what was sent.
+            self._log.error("adapter fault", exception=type(fault).__name__, **self._work.attributes(piece))
+            outcome = TryLater("ADAPTER_FAULT")
+        if not isinstance(outcome, self._work.success | TryLater | Refused) or (
+            isinstance(outcome, TryLater | Refused) and not _ERROR_CODE.fullmatch(outcome.error_code)
+        ):
+            self._log.error("adapter gave no outcome", **self._work.attributes(piece))
+            outcome = TryLater("ADAPTER_FAULT")
+        with self._changed:
+            was_open = self._breaker.is_open
+            if isinstance(outcome, TryLater):
+                self._breaker.failed_for_now(time.monotonic())
+            else:
+                self._breaker.answered()
+            is_open = self._breaker.is_open
+        if was_open != is_open:
+            self._log.warning("supplier seems to be away" if is_open else "supplier is back")
+        return outcome
+
+    def _finish(self, piece: Piece, outcome: Outcome, lease_ends: float) -> str:
+        """Why the register did not record the outcome; empty where it did."""
+        delay = 0.0
+        if isinstance(outcome, TryLater):
+            delay = max(
+                delay_after(piece.failed_attempts, random.random()), self._work.shortest_delay(outcome)
+            )
+        while True:
+            try:
+                self._work.finish(piece, outcome, delay)
+            except RegisterError as error:
+                if error.status not in _AWAY and error.retry_after is None:
+                    return error.reason or error.status.name
+                # An outcome that gets lost is work done twice: a second SMS to somebody.
+                self._register_refused(error)
+                if time.monotonic() + _REGISTER_AWAY_SECONDS > lease_ends:
+                    return error.status.name
+                time.sleep(_REGISTER_AWAY_SECONDS)
+            else:
+                self._register_answered()
+                return ""
+
+    def _register_refused(self, error: RegisterError) -> None:
+        refusal = error.reason or error.status.name
+        with self._changed:
+            news, self._register_refusal = refusal != self._register_refusal, refusal
+        if news:
+            self._log.error("register away", status=error.status.name, reason=error.reason)
+
+    def _register_answered(self) -> None:
+        with self._changed:
+            news, self._register_refusal = bool(self._register_refusal), ""
+        if news:
+            self._log.info("register is back")
+
+
+_OUTCOME_NAMES: dict[type[Outcome], str] = {TryLater: "try_later", Refused: "refused"}

@@ -1,0 +1,56 @@
+"""Runs one sandbox supplier: `python -m adapters.sandbox digipost --data .krr/digipost`."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from adapters.sandbox import digipost, eboks, link
+from adapters.sandbox.control import serve
+
+_SUPPLIERS: dict[str, Callable[[Path, str], Starlette]] = {
+    "digipost": digipost.make_app,
+    "eboks": eboks.make_app,
+    "link": link.make_app,
+}
+
+_SWITCHES = """
+switches, while it runs:
+  PUT  /sandbox/behaviour  {"behaviour": "normal|down|slow|refuse|lose_answer", "slow_seconds": 30}
+  GET  /sandbox/behaviour
+
+accounts, at the mailbox operators:
+  PUT  /sandbox/accounts   [{"identifier": "...", "address": "...", "receives_public_mail": false}, ...]
+  GET  /sandbox/accounts
+  POST /sandbox/accounts   {"identifier": "...", "choose": true}
+       the citizen opens an account, and the operator reports it to the register
+"""
+
+
+def main() -> None:
+    """Serve the supplier that the command line names, until SIGTERM."""
+    parser = argparse.ArgumentParser(
+        prog="python -m adapters.sandbox",
+        description="Plays a supplier on this machine, for synthetic persons only.",
+        epilog=_SWITCHES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=sorted(_SUPPLIERS), help="the supplier to play")
+    parser.add_argument(
+        "--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="default: 127.0.0.1 and a free port"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="keeps accounts and keys; made if missing"
+    )
+    parser.add_argument(
+        "--register",
+        default="127.0.0.1:50051",
+        metavar="HOST:PORT",
+        help="the register that hears of opened accounts (default: %(default)s)",
+    )
+    arguments = parser.parse_args()
+    serve(_SUPPLIERS[arguments.name](arguments.data, arguments.register), arguments.listen)
+
+
+main()

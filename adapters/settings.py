@@ -1,0 +1,27 @@
+"""What every adapter is told by its environment."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class AdapterSettings(BaseSettings):
+    """Settings of any adapter, from environment variables KRR_….
+
+    KRR_REGISTER: the register's address, host:port.
+    KRR_TRACE_DIRECTORY: where spans go when no OTLP endpoint is set.
+    KRR_ADAPTER_CREDENTIAL: the adapter's credential at the register; without it the one that
+        a register in development accepts.
+    KRR_ADAPTER_CONCURRENCY: how many pieces of work at once.
+    KRR_ADAPTER_LEASE_SECONDS: how long a piece of work is leased. An attempt may take two
+        thirds of it.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KRR_")
+
+    register_address: str = Field(default="127.0.0.1:50051", validation_alias="KRR_REGISTER")
+    trace_directory: Path = Path(".krr/traces")
+    adapter_credential: SecretStr | None = None
+    adapter_concurrency: int = Field(default=8, ge=1, le=100)
+    adapter_lease_seconds: float = Field(default=30.0, ge=1, le=600)

@@ -1,0 +1,142 @@
+"""The two kinds of leased work, mailbox deliveries and messages, in one shape for the runner."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from krr.v1 import delivery_service_pb2 as pb
+from krr.v1.delivery_service_pb2_grpc import DeliveryServiceStub
+
+from adapters.adapter import Done, MailboxAdapter, MessageGateway, Refused, Sent, TryLater
+
+Piece = TypeVar("Piece", pb.Delivery, pb.Message)
+Outcome = Done | Sent | TryLater | Refused
+
+# Calls to the register are short, so that a lease is fresh when its answer comes.
+_CALL_SECONDS = 5.0
+
+# No gateway knows a message again. One that may have been taken is sent again only after its
+# receipt had time to come; a receipt ends the message at the register.
+_WAIT_FOR_RECEIPT = 10.0
+_PERHAPS_TAKEN = frozenset({"TIMEOUT", "ANSWER_LOST"})
+
+
+@dataclass(frozen=True)
+class Work(Generic[Piece]):
+    """Where pieces of work come from, what is done with each, where the outcome goes.
+
+    adapter: the adapter's name, for logs and spans.
+    lease: leases up to so many pieces. Raises RegisterError.
+    deliver: one attempt with one piece.
+    success: what deliver gives when it went well.
+    finish: tells the register the outcome; the number is the seconds to wait after a
+        TryLater. Raises RegisterError.
+    shortest_delay: seconds to wait at least after the outcome.
+    attributes: what names a piece in logs and spans; nothing personal.
+    """
+
+    adapter: str
+    lease: Callable[[int], Sequence[Piece]]
+    deliver: Callable[[Piece], Outcome]
+    success: type[Done] | type[Sent]
+    finish: Callable[[Piece, Outcome, float], None]
+    shortest_delay: Callable[[TryLater], float]
+    attributes: Callable[[Piece], Mapping[str, str | int]]
+
+
+def mailbox_work(
+    name: str, adapter: MailboxAdapter, register: grpc.Channel, lease_seconds: float
+) -> Work[pb.Delivery]:
+    """Deliveries of one mailbox operator."""
+    stub = DeliveryServiceStub(register)
+
+    def lease_deliveries(count: int) -> Sequence[pb.Delivery]:
+        request = pb.LeaseDeliveriesRequest(max_deliveries=count, lease_duration=_duration(lease_seconds))
+        return stub.LeaseDeliveries(request, timeout=_CALL_SECONDS).deliveries
+
+    def finish(delivery: pb.Delivery, outcome: Outcome, delay: float) -> None:
+        request = pb.FinishDeliveryRequest(delivery_id=delivery.delivery_id, lease_token=delivery.lease_token)
+        match outcome:
+            case Done():
+                request.done.SetInParent()
+            case TryLater(error_code):
+                request.try_later.CopyFrom(_try_later(error_code, delay))
+            case Refused(error_code):
+                request.refused.error_code = error_code
+        stub.FinishDelivery(request, timeout=_CALL_SECONDS)
+
+    return Work(
+        adapter=name,
+        lease=lease_deliveries,
+        deliver=adapter.deliver,
+        success=Done,
+        finish=finish,
+        shortest_delay=lambda _: 0.0,
+        attributes=lambda delivery: {
+            "krr.change_number": delivery.change_number,
+            "krr.delivery_id": delivery.delivery_id,
+        },
+    )
+
+
+def message_work(
+    name: str,
+    gateway: MessageGateway,
+    register: grpc.Channel,
+    lease_seconds: float,
+    *,
+    channel: pb.Channel.ValueType,
+    gateway_is_sandbox: bool,
+) -> Work[pb.Message]:
+    """Messages to people on one channel.
+
+    gateway_is_sandbox: whether the gateway reaches no real people. A message to a synthetic
+        person goes through no other: its number may be somebody's.
+    """
+    stub = DeliveryServiceStub(register)
+
+    def lease_messages(count: int) -> Sequence[pb.Message]:
+        request = pb.LeaseMessagesRequest(
+            channel=channel, max_messages=count, lease_duration=_duration(lease_seconds)
+        )
+        return stub.LeaseMessages(request, timeout=_CALL_SECONDS).messages
+
+    def send(message: pb.Message) -> Outcome:
+        if message.synthetic_person and not gateway_is_sandbox:
+            return Refused("SYNTHETIC_PERSON")
+        return gateway.send(message)
+
+    def finish(message: pb.Message, outcome: Outcome, delay: float) -> None:
+        request = pb.FinishMessageRequest(message_id=message.message_id, lease_token=message.lease_token)
+        match outcome:
+            case Sent(gateway_name, gateway_message_id):
+                request.sent.gateway = gateway_name
+                request.sent.gateway_message_id = gateway_message_id
+            case TryLater(error_code):
+                request.try_later.CopyFrom(_try_later(error_code, delay))
+            case Refused(error_code):
+                request.failed.error_code = error_code
+        stub.FinishMessage(request, timeout=_CALL_SECONDS)
+
+    return Work(
+        adapter=name,
+        lease=lease_messages,
+        deliver=send,
+        success=Sent,
+        finish=finish,
+        shortest_delay=lambda outcome: _WAIT_FOR_RECEIPT if outcome.error_code in _PERHAPS_TAKEN else 0.0,
+        attributes=lambda message: {"krr.message_id": message.message_id},
+    )
+
+
+def _try_later(error_code: str, delay: float) -> pb.TryLater:
+    return pb.TryLater(delay=_duration(delay), error_code=error_code)
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(timedelta(seconds=seconds))
+    return duration

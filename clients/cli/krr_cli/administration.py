@@ -1,0 +1,222 @@
+"""What the register's own staff does: load persons, see and retry deliveries and messages."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from krr.v1 import admin_service_pb2 as pb
+from krr.v1 import delivery_service_pb2, person_pb2
+from krr.v1.admin_service_pb2_grpc import AdminServiceStub
+from rich.console import Console
+from rich.progress import Progress
+
+from krr_cli.persons_to_load import NotAPerson, load_persons, persons_in
+from krr_cli.register import (
+    ADMINISTRATOR,
+    DEFAULT_REGISTER,
+    AsJson,
+    Register,
+    RequestId,
+    connected,
+    request_id_or_new,
+)
+from krr_cli.show import name, print_json, print_table, time
+
+app = typer.Typer()
+deliveries = typer.Typer(no_args_is_help=True, help="See and retry what operators have yet to be told.")
+messages = typer.Typer(no_args_is_help=True, help="See and retry messages to citizens.")
+
+_MOST_PER_PAGE = 1000
+_LOAD_SECONDS = 60.0
+
+Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+
+
+class DeliveryState(StrEnum):
+    WAITING = "waiting"
+    REFUSED = "refused"
+
+
+class MessageState(StrEnum):
+    QUEUED = "queued"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    SUPPRESSED = "suppressed"
+    SUPERSEDED = "superseded"
+
+
+@app.command()
+def load(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A person of JSON per line.")],
+    register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
+) -> None:
+    """Load persons, 1000 per call; those already there are left alone, so a load can be repeated.
+
+    A line is a krr.v1.PersonToLoad as JSON. "age_days" in it says how many days ago the times
+    were that the line leaves out.
+    """
+    loaded = total = 0
+    with (
+        Progress(console=Console(stderr=True), transient=True) as progress,
+        connected(register, ADMINISTRATOR, timeout=_LOAD_SECONDS) as channel,
+    ):
+        task = progress.add_task("loading", total=file.stat().st_size)
+        try:
+            for batch in persons_in(file, lambda length: progress.advance(task, length)):
+                loaded += load_persons(AdminServiceStub(channel), batch)
+                total += len(batch)
+        except NotAPerson as error:
+            raise typer.BadParameter(str(error)) from None
+    if as_json:
+        print_json(pb.LoadPersonsResponse(loaded_count=loaded))
+    else:
+        typer.echo(f"{loaded} loaded, {total - loaded} were there already")
+
+
+@deliveries.command("list")
+def list_deliveries(
+    adapter: Annotated[str, typer.Option(help="Only this adapter's.")] = "",
+    state: Annotated[DeliveryState | None, typer.Option(help="Only in this state.")] = None,
+    min_failed_attempts: Annotated[int, typer.Option(min=0, help="Only those that failed so often.")] = 0,
+    limit: Limit = 100,
+    register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
+) -> None:
+    """List deliveries that wait or were refused, oldest first."""
+    wanted = pb.DeliveryState.Value(f"DELIVERY_STATE_{(state or 'unspecified').upper()}")
+    found = pb.ListDeliveriesResponse()
+
+    def add_page(admin: AdminServiceStub, size: int, token: str) -> str:
+        request = pb.ListDeliveriesRequest(
+            adapter=adapter,
+            state=wanted,
+            min_failed_attempts=min_failed_attempts,
+            page_size=size,
+            page_token=token,
+        )
+        page = admin.ListDeliveries(request)
+        found.deliveries.extend(page.deliveries)
+        return page.next_page_token
+
+    with _admin(register) as admin:
+        _collect(lambda size, token: add_page(admin, size, token), lambda: limit - len(found.deliveries))
+    if as_json:
+        print_json(found)
+        return
+    columns = ["delivery", "adapter", "state", "change", "failed", "last error", "since", "not before"]
+    print_table(columns, [_delivery_row(delivery) for delivery in found.deliveries])
+
+
+@deliveries.command("retry")
+def retry_deliveries(
+    delivery_ids: Annotated[
+        list[int] | None, typer.Argument(metavar="[DELIVERY]...", help="Which ones.")
+    ] = None,
+    adapter: Annotated[str, typer.Option(help="Every refused one of this adapter.")] = "",
+    request_id: RequestId = None,
+    register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
+) -> None:
+    """Make deliveries due at once, attempts counted anew."""
+    if bool(delivery_ids) == bool(adapter):
+        raise typer.BadParameter("name either deliveries or an --adapter")
+    request = pb.RetryDeliveriesRequest(
+        request_id=request_id_or_new(request_id), delivery_ids=delivery_ids or (), adapter=adapter
+    )
+    with _admin(register) as admin:
+        _show_retried(admin.RetryDeliveries(request), as_json)
+
+
+@messages.command("list")
+def list_messages(
+    state: Annotated[MessageState | None, typer.Option(help="Only in this state.")] = None,
+    change_number: Annotated[int, typer.Option(help="Only the one that this change caused.")] = 0,
+    limit: Limit = 100,
+    register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
+) -> None:
+    """List messages, newest first."""
+    wanted = pb.MessageState.Value(f"MESSAGE_STATE_{(state or 'unspecified').upper()}")
+    found = pb.ListMessagesResponse()
+
+    def add_page(admin: AdminServiceStub, size: int, token: str) -> str:
+        request = pb.ListMessagesRequest(
+            state=wanted, change_number=change_number, page_size=size, page_token=token
+        )
+        page = admin.ListMessages(request)
+        found.messages.extend(page.messages)
+        return page.next_page_token
+
+    with _admin(register) as admin:
+        _collect(lambda size, token: add_page(admin, size, token), lambda: limit - len(found.messages))
+    if as_json:
+        print_json(found)
+        return
+    columns = ["message", "kind", "operator", "language", "state", "reason", "change", "queued", "delivered"]
+    print_table(columns, [_message_row(message) for message in found.messages])
+
+
+@messages.command("retry")
+def retry_messages(
+    message_ids: Annotated[list[str], typer.Argument(metavar="MESSAGE...", help="Which ones.")],
+    request_id: RequestId = None,
+    register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
+) -> None:
+    """Make queued, failed or suppressed messages due at once, under the same reference."""
+    request = pb.RetryMessagesRequest(request_id=request_id_or_new(request_id), message_ids=message_ids)
+    with _admin(register) as admin:
+        _show_retried(admin.RetryMessages(request), as_json)
+
+
+@contextmanager
+def _admin(register: str) -> Iterator[AdminServiceStub]:
+    with connected(register, ADMINISTRATOR) as channel:
+        yield AdminServiceStub(channel)
+
+
+def _collect(add_page: Callable[[int, str], str], left: Callable[[], int]) -> None:
+    """Read pages until none is left or enough was read."""
+    token = add_page(min(left(), _MOST_PER_PAGE), "")
+    while token and left() > 0:
+        token = add_page(min(left(), _MOST_PER_PAGE), token)
+
+
+def _show_retried(answer: pb.RetryDeliveriesResponse | pb.RetryMessagesResponse, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        again = " (the answer to an earlier call with this id)" if answer.duplicate else ""
+        typer.echo(f"{answer.retried_count} due at once{again}")
+
+
+def _delivery_row(delivery: pb.DeliveryStatus) -> list[str]:
+    return [
+        str(delivery.delivery_id),
+        delivery.adapter,
+        name(pb.DeliveryState, delivery.state),
+        str(delivery.change_number),
+        str(delivery.failed_attempts),
+        delivery.last_error_code,
+        time(delivery.created_time),
+        time(delivery.not_before_time),
+    ]
+
+
+def _message_row(message: pb.MessageStatus) -> list[str]:
+    return [
+        message.message_id,
+        name(delivery_service_pb2.MessageKind, message.kind),
+        message.operator_name,
+        name(person_pb2.Language, message.language).lower(),
+        name(pb.MessageState, message.state),
+        message.reason_code,
+        str(message.change_number),
+        time(message.created_time),
+        time(message.delivered_time),
+    ]

@@ -1,0 +1,59 @@
+"""The way to the register, and what every command that takes it has in common."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import grpc
+import typer
+from krr_client import RegisterError, connect
+
+# Exit codes. 2, wrong usage, is typer's own.
+REFUSED = 1
+UNREACHABLE = 3
+
+DEFAULT_REGISTER = "127.0.0.1:50051"
+
+Register = Annotated[
+    str, typer.Option(envvar="KRR_REGISTER", metavar="HOST:PORT", help="Where the register is.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines, one object per line.")]
+RequestId = Annotated[
+    str | None,
+    typer.Option(
+        metavar="UUID", help="Names this intention: the same id again does nothing twice.", show_default="new"
+    ),
+]
+ADMINISTRATOR = "Development administrator/krr-cli"
+
+
+@contextmanager
+def connected(register: str, credential: str, *, timeout: float = 10.0) -> Iterator[grpc.Channel]:
+    """A channel to the register; a refusal within becomes a line on standard error and an exit code.
+
+    timeout: seconds that each call may take.
+    """
+    if not (credential.isascii() and credential.isprintable()):
+        raise typer.BadParameter("only ASCII can name a caller")
+    try:
+        with connect(register, credential, timeout=timeout) as channel:
+            yield channel
+    except RegisterError as error:
+        for line in _refusal(error):
+            typer.echo(line, err=True)
+        away = error.status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        raise typer.Exit(UNREACHABLE if away else REFUSED) from None
+
+
+def request_id_or_new(request_id: str | None) -> str:
+    """The caller's request id, or a fresh one."""
+    return request_id or str(uuid.uuid4())
+
+
+def _refusal(error: RegisterError) -> Iterator[str]:
+    yield str(error)
+    for field, description in error.fields:
+        yield f"  {field}: {description}"
+    if error.retry_after is not None:
+        yield f"  try again in {error.retry_after:g} s"

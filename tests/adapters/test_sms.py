@@ -1,0 +1,176 @@
+"""The SMS gateway LINK against its sandbox, and against a LINK that answers badly."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from adapters.adapter import Refused, Sent, TryLater
+from adapters.sandbox.control import running
+from adapters.sandbox.link import TOKEN_PATH
+from tests.adapters.link_sandbox import MOBILE, NOBODY_LISTENS, Link, gateway_for, message
+
+# --- conformance: what every gateway must bear
+
+
+def test_a_message_is_sent_under_its_id(link: Link) -> None:
+    wanted = message()
+    sent = link.gateway.send(wanted)
+    (kept,) = link.messages()
+    assert sent == Sent("LINK_MYLINK", kept["message_id"])
+    assert kept["reference_id"] == wanted.message_id
+    assert kept["recipient"] == MOBILE
+    assert kept["text"].startswith("Du har valgt Digipost ")
+
+
+def test_a_gateway_that_is_down_is_tried_later(link: Link) -> None:
+    link.gateway.send(message())
+    link.behave("down")
+    assert isinstance(link.gateway.send(message()), TryLater)
+    link.behave("normal")
+    assert isinstance(link.gateway.send(message()), Sent)
+    assert len(link.messages()) == 2
+
+
+def test_nobody_listening_is_tried_later(link: Link) -> None:
+    gateway = gateway_for(NOBODY_LISTENS, link.secret_file)
+    assert gateway.send(message()) == TryLater("TOKEN_UNREACHABLE")
+    gateway.close()
+
+
+def test_a_slow_gateway_is_tried_later_within_the_deadline(link: Link) -> None:
+    gateway = gateway_for(link.url, link.secret_file, deadline_seconds=0.5)
+    gateway.send(message())
+    link.behave("slow", 1.0)
+    began = time.monotonic()
+    assert gateway.send(message()) == TryLater("TIMEOUT")
+    assert time.monotonic() - began < 0.9
+    gateway.close()
+
+
+def test_a_refusal_is_final(link: Link) -> None:
+    link.gateway.send(message())
+    link.behave("refuse")
+    assert link.gateway.send(message()) == Refused("HTTP_400")
+    assert len(link.messages()) == 1
+
+
+def test_after_a_lost_answer_the_message_goes_out_again_with_the_same_reference(link: Link) -> None:
+    wanted = message()
+    link.gateway.send(message())
+    link.behave("lose_answer")
+    assert link.gateway.send(wanted) == TryLater("ANSWER_LOST")
+    link.behave("normal")
+    assert isinstance(link.gateway.send(wanted), Sent)
+    assert [kept["reference_id"] for kept in link.messages()[1:]] == [wanted.message_id] * 2
+
+
+def test_a_kind_that_only_newer_programs_know_waits_for_one(link: Link) -> None:
+    assert link.gateway.send(message(kind=99)) == TryLater("UNKNOWN_TEXT")
+    assert link.messages() == []
+
+
+# --- tokens
+
+
+class Script:
+    """A LINK that gives out these token answers and these answers to messages, in order."""
+
+    def __init__(self) -> None:
+        self.issued: list[Any] = []
+        self.answers: list[Response] = []
+        self.tokens_seen: list[str] = []
+        self.url = ""
+
+    async def token(self, _request: Request) -> Response:
+        return JSONResponse(self.issued.pop(0))
+
+    async def send(self, request: Request) -> Response:
+        await request.body()
+        self.tokens_seen.append(request.headers["authorization"])
+        return self.answers.pop(0)
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Script]:
+    played = Script()
+    routes = [
+        Route(TOKEN_PATH, played.token, methods=["POST"]),
+        Route("/sms/v1/messages", played.send, methods=["POST"]),
+    ]
+    with running(Starlette(routes=routes)) as played.url:
+        yield played
+
+
+def accepted() -> Response:
+    return JSONResponse({"requestId": str(uuid.uuid4()), "messages": [{"messageId": str(uuid.uuid4())}]}, 202)
+
+
+def test_a_token_is_used_until_shortly_before_it_runs_out_and_dropped_when_refused(
+    script: Script, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+    script.issued = [
+        {"access_token": "one", "expires_in": 300},
+        {"access_token": "two", "expires_in": 0.2},
+        {"access_token": "three", "expires_in": 300},
+    ]
+    script.answers = [accepted(), accepted(), Response(status_code=401), accepted(), accepted()]
+    script.tokens_seen = []
+    gateway = gateway_for(script.url, tmp_path / "secret")
+    assert isinstance(gateway.send(message()), Sent)
+    assert isinstance(gateway.send(message()), Sent)
+    assert gateway.send(message()) == TryLater("HTTP_401")
+    assert isinstance(gateway.send(message()), Sent)
+    time.sleep(0.2)
+    assert isinstance(gateway.send(message()), Sent)
+    gateway.close()
+    assert script.tokens_seen == [f"Bearer {token}" for token in ("one", "one", "one", "two", "three")]
+
+
+@pytest.mark.parametrize(
+    "issued", [{}, [], {"access_token": "a\nb", "expires_in": 1}, {"access_token": "a", "expires_in": 0}]
+)
+def test_a_malformed_token_answer_is_tried_later(script: Script, tmp_path: Path, issued: object) -> None:
+    (tmp_path / "secret").write_text("secret")
+    script.issued = [issued]
+    gateway = gateway_for(script.url, tmp_path / "secret")
+    assert gateway.send(message()) == TryLater("TOKEN_MALFORMED_ANSWER")
+    gateway.close()
+
+
+def test_a_wrong_or_missing_secret_is_tried_later(link: Link, tmp_path: Path) -> None:
+    gateway = gateway_for(link.url, tmp_path / "secret")
+    assert gateway.send(message()) == TryLater("NO_CLIENT_SECRET")
+    (tmp_path / "secret").write_text("wrong")
+    assert gateway.send(message()) == TryLater("TOKEN_HTTP_401")
+    gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (Response(status_code=403), Refused("HTTP_403")),
+        (Response(status_code=429), TryLater("HTTP_429")),
+        (Response(status_code=500), TryLater("HTTP_500")),
+        (Response(status_code=502), TryLater("HTTP_502")),
+        (Response(status_code=404), TryLater("HTTP_404")),
+        (Response(b"{}", 202), TryLater("ANSWER_LOST")),
+        (JSONResponse({"messages": [{"messageId": "x" * 101}]}, 202), TryLater("ANSWER_LOST")),
+    ],
+)
+def test_an_answer_of_the_gateway_becomes_an_outcome(
+    script: Script, tmp_path: Path, answer: Response, outcome: TryLater | Refused
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+    script.issued, script.answers = [{"access_token": "one", "expires_in": 300}], [answer]
+    gateway = gateway_for(script.url, tmp_path / "secret")
+    assert gateway.send(message()) == outcome
+    gateway.close()
