@@ -163,10 +163,14 @@ class Transaction(Reader):
         """
         table = tables.request
         key = {"caller": caller, "request_id": request.request_id}
-        claimed = self.connection.execute(
-            upsert(table).values(**key, body_hash=request.body_hash).on_conflict_do_nothing()
-        ).rowcount
-        if claimed:
+        # By the row it returns: SQLAlchemy gives no count of rows for an INSERT.
+        claimed = self.connection.scalar(
+            upsert(table)
+            .values(**key, body_hash=request.body_hash)
+            .on_conflict_do_nothing()
+            .returning(table.c.request_id)
+        )
+        if claimed is not None:
             return None
         stored = self.connection.execute(
             select(table).where(table.c.caller == caller, table.c.request_id == request.request_id)

@@ -91,6 +91,19 @@ def test_every_acknowledged_write_is_there(finished: tuple[Run, Any]) -> None:
         assert last == max(number for person, number in run.changes if person == identifier)
 
 
+def test_no_write_took_effect_twice_or_unacknowledged(finished: tuple[Run, Any]) -> None:
+    run, _ = finished
+
+    # Every request was repeated until it was answered, so whatever happened was acknowledged.
+    happened = _rows(
+        run.parts,
+        "SELECT DISTINCT identifier, history.change_number"
+        " FROM history JOIN person ON person.id = history.person_id",
+    )
+
+    assert set(happened) == set(run.changes)
+
+
 def test_at_most_one_mailbox_is_chosen(finished: tuple[Run, Any]) -> None:
     run, _ = finished
 
