@@ -1,5 +1,7 @@
 """A real PostgreSQL for each test process, a database for each test, a server on a real port."""
 
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,13 +26,16 @@ from tests.people import DIGIPOST, EBOKS, PUBLIC_BODY
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """URL of a PostgreSQL whose database `krr` is migrated; without fsync, for speed."""
-    running = private_postgres.start(tmp_path_factory.mktemp("postgres", numbered=False), durable=False)
+    # Not pytest's folder, which the user who runs PostgreSQL cannot enter where the tests run as root.
+    folder = Path(tempfile.mkdtemp())
+    running = private_postgres.start(folder, durable=False)
     with create_engine(running.url, poolclass=NullPool).connect() as connection:
         schema.migrate(connection)
     yield running.url
     running.stop()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

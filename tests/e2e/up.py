@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,15 +66,20 @@ def folder_for_up() -> Iterator[Path]:
 
 
 @contextmanager
-def everything_up() -> Iterator[Everything]:
-    """`krr up`, until it says that all is there; ended as by Ctrl-C."""
-    environment = environment_on_free_ports()
-    with (
-        folder_for_up() as folder,
-        subprocess.Popen(
-            [BIN / "krr", "up"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
-        ) as up,
-    ):
+def everything_up(
+    folder: Path | None = None,
+    environment: dict[str, str] | None = None,
+    end_signal: signal.Signals = signal.SIGINT,
+) -> Iterator[Everything]:
+    """`krr up`, until it says that all is there; ended as by Ctrl-C, or as told."""
+    environment = environment or environment_on_free_ports()
+    with ExitStack() as stack:
+        folder = folder or stack.enter_context(folder_for_up())
+        up = stack.enter_context(
+            subprocess.Popen(
+                [BIN / "krr", "up"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+            )
+        )
         try:
             assert up.stdout is not None
             printed = ""
@@ -85,5 +90,5 @@ def everything_up() -> Iterator[Everything]:
             assert "Ctrl-C" in printed, printed
             yield Everything(folder, environment, printed)
         finally:
-            up.send_signal(signal.SIGINT)
+            up.send_signal(end_signal)
             up.communicate()

@@ -39,7 +39,9 @@ def up() -> None:
     listens to another HOST:PORT.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        # nohup has it ignored, and so it stays.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     state = Path(".krr").resolve()
     state.mkdir(exist_ok=True)
     with _only_one_here(state):
@@ -49,7 +51,7 @@ def up() -> None:
             _remove(run)
         supervisor = Supervisor(run / "logs", typer.echo)
         try:
-            _start(supervisor, run, Path(os.environ.get("KRR_TRACE_DIRECTORY") or state / "traces"))
+            _start(supervisor, run, Path(os.environ.get("KRR_TRACE_DIRECTORY") or run / "traces"))
             supervisor.keep_running()
         except KeyboardInterrupt:
             typer.echo("ending")
