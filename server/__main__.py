@@ -6,6 +6,8 @@
 Settings are environment variables; server/config.py lists them.
 """
 
+import os
+import queue
 import signal
 import sys
 import threading
@@ -13,11 +15,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from krr.v1 import (
     admin_service_pb2,
@@ -32,6 +34,7 @@ from krr.v1 import (
     register_service_pb2_grpc,
 )
 from krr_client.telemetry import configure_telemetry
+from opentelemetry import trace
 from pydantic import ValidationError
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -42,8 +45,7 @@ from server.call import MAX_SECONDS, CallInterceptor
 from server.citizen_service import CitizenService
 from server.config import Settings
 from server.delivery_service import DeliveryService
-from server.domain.errors import Refusal
-from server.health import DatabaseWatch
+from server.health import DatabaseWatch, Health
 from server.mailbox_operator_service import MailboxOperatorService
 from server.register_service import RegisterService
 from server.store import schema
@@ -97,8 +99,8 @@ class Server:
         self._drain_seconds = settings.drain_seconds
         self._store = Store(
             settings.database_url,
-            # One each for the calls, and one for the watch.
-            connections=settings.worker_threads + 1,
+            # One each for the calls, for the watch and for tidying: none waits for another.
+            connections=settings.worker_threads + 2,
             require_durable=not settings.test_accept_unsafe_postgresql,
         )
         authenticate = partial(
@@ -112,7 +114,7 @@ class Server:
             options=_OPTIONS,
         )
         self._add_services(settings)
-        health = HealthServicer()
+        health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         names = [service.full_name for service in _SERVICES]
         reflection.enable_server_reflection(
@@ -156,13 +158,9 @@ class Server:
         )
 
     def tidy(self) -> None:
-        """Delete what is kept no longer; what is left over waits for the next time."""
-        try:
-            forgotten = self._store.forget_old_answers(deadline=time.monotonic() + MAX_SECONDS)
-        except Refusal as refusal:
-            _log.warning("not_tidied", reason=refusal.reason.name)
-        else:
-            _log.info("tidied", answers_forgotten=forgotten)
+        """Delete what is kept no longer. Raises Refusal where the database is away."""
+        forgotten = self._store.forget_old_answers(deadline=time.monotonic() + MAX_SECONDS)
+        _log.info("tidied", answers_forgotten=forgotten)
 
     def end(self) -> None:
         """Take no new calls, let those under way finish, close the database."""
@@ -182,15 +180,31 @@ def migrate(settings: Settings) -> None:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    stop = threading.Event()
+    # A queue that a signal handler may put to at any moment; an Event is not.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda received, _: signals.put(received))
     server = Server(settings)
     _log.info("serving", listen=settings.listen, port=server.port)
-    while not stop.wait(_TIDY_EVERY_SECONDS):
-        server.tidy()
+    threading.Thread(target=_tidy_for_ever, args=(server,), name="tidy", daemon=True).start()
+    signals.get()
     server.end()
     _log.info("ended")
+    # A call that hangs with its database was cancelled, but its thread cannot be, and Python
+    # would wait for it.
+    provider: Any = trace.get_tracer_provider()
+    provider.shutdown()
+    os._exit(0)
+
+
+def _tidy_for_ever(server: Server) -> None:
+    while True:
+        time.sleep(_TIDY_EVERY_SECONDS)
+        try:
+            server.tidy()
+        except Exception as fault:
+            # Only the type, as everywhere; what is left over waits for the next time.
+            _log.warning("not_tidied", exception=type(fault).__name__)
 
 
 def main() -> None:
@@ -202,7 +216,9 @@ def main() -> None:
         settings = Settings()
     except ValidationError as error:
         # Names of settings only: their values may be secret.
-        sys.exit("; ".join(f"KRR_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
+        sys.exit(
+            "; ".join(f"{'_'.join(('KRR', *map(str, e['loc']))).upper()}: {e['msg']}" for e in error.errors())
+        )
     configure_telemetry("server", settings.trace_directory)
     try:
         command(settings)

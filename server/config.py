@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -33,6 +33,13 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=10, gt=0)
     trace_directory: Path = Path(".krr/traces")
     test_accept_unsafe_postgresql: bool = False
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, url: str) -> str:
+        if not url.startswith(("postgresql://", "postgresql+psycopg://")):
+            raise ValueError("not of the form postgresql+psycopg://user@host/name")
+        return url
 
     @model_validator(mode="after")
     def _development_on_loopback_only(self) -> Self:

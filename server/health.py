@@ -3,16 +3,33 @@
 import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from server.domain.errors import Refusal
 from server.store.store import Store
 
 # Together below 2 seconds: for no longer is the health wrong.
 _ASK_EVERY_SECONDS = 0.3
 _ANSWER_GOOD_FOR_SECONDS = 1.3
+
+
+class Health(HealthServicer):
+    """Answers on a thread of its own, also while every worker hangs with the database."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pool = ThreadPoolExecutor(1, thread_name_prefix="health")
+        # Where gRPC looks for them; on the methods themselves, all servers would share them.
+        check: Any = partial(HealthServicer.Check, self)
+        watch: Any = partial(HealthServicer.Watch, self)
+        check.experimental_thread_pool = watch.experimental_thread_pool = pool
+        watch.experimental_non_blocking = True
+        self.Check = check  # type: ignore[method-assign]
+        self.Watch = watch  # type: ignore[method-assign]
 
 
 class DatabaseWatch:
@@ -45,7 +62,8 @@ class DatabaseWatch:
             try:
                 self._store.read(lambda reader: reader.last_change_number(), deadline=asked + 1)
                 self._answered = asked
-            except Refusal:
+            except Exception:
+                # Whatever it was, the watch goes on: else health could never be good again.
                 self._answered = float("-inf")
 
     def _tell(self) -> None:

@@ -47,16 +47,23 @@ class MessageRow:
     delivered_time: datetime | None
 
 
+_LOCK_DUE = text("""
+    SELECT id FROM message
+    WHERE state = 'QUEUED' AND channel = :channel
+      AND not_before_time <= now()
+      AND coalesce(leased_until_time < now(), true)
+    ORDER BY not_before_time
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+""")
+
+# A statement of its own: the one that locks may have read the mobile of a person who was
+# deleted before it came to the message. A later deletion waits for the lock and erases.
 _LEASE = text("""
     WITH due AS (
         SELECT message.id, person.mobile
         FROM message JOIN person ON person.id = message.person_id
-        WHERE message.state = 'QUEUED' AND message.channel = :channel
-          AND message.not_before_time <= now()
-          AND coalesce(message.leased_until_time < now(), true)
-        ORDER BY message.not_before_time
-        LIMIT :limit
-        FOR UPDATE OF message SKIP LOCKED
+        WHERE message.id = ANY(:ids)
     ), suppressed AS (
         UPDATE message SET state = 'SUPPRESSED', reason_code = :no_mobile, lease_token = NULL
         FROM due WHERE message.id = due.id AND due.mobile IS NULL
@@ -110,9 +117,9 @@ def lease_messages(
 ) -> list[LeasedMessage]:
     """Lease what is due on the channel, oldest first. What has no recipient any more is
     suppressed instead."""
-    rows = transaction.connection.execute(
-        _LEASE, {"channel": channel, "limit": limit, "duration": duration, "no_mobile": NO_MOBILE}
-    )
+    execute = transaction.connection.execute
+    ids = execute(_LOCK_DUE, {"channel": channel, "limit": limit}).scalars().all()
+    rows = execute(_LEASE, {"ids": ids, "duration": duration, "no_mobile": NO_MOBILE})
     return [LeasedMessage(*row) for row in rows]
 
 

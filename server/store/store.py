@@ -36,6 +36,10 @@ _FORGET_OLD_ANSWERS = text("""
 _CONFLICTS = ("40001", "40P01", "23505", "55P03")
 _STATEMENT_TIMEOUT = "57014"
 
+# PostgreSQL cannot serve now: it shuts down, recovers, is a standby, or has no connection,
+# memory or disk left.
+_AWAY = ("57P01", "57P02", "57P03", "08001", "08003", "08006", "25006", "25P03", "53100", "53200", "53300")
+
 # Reads run under this session timeout; a write's follows its deadline.
 _SESSION = (
     "-c TimeZone=UTC -c statement_timeout=10000 -c idle_in_transaction_session_timeout=5000 "
@@ -66,13 +70,17 @@ class Store:
         )
         trace_statements(self._engine)
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        with self._autocommit.connect() as connection:
-            if require_durable:
-                check_durability(connection)
-            check_schema(connection)
-            row = connection.execute(select(tables.register)).one()
-            operators = connection.scalars(select(tables.mailbox_operator.c.organisation_number))
-            self.operators: frozenset[OrganisationNumber] = frozenset(operators)
+        try:
+            with self._autocommit.connect() as connection:
+                if require_durable:
+                    check_durability(connection)
+                check_schema(connection)
+                row = connection.execute(select(tables.register)).one()
+                operators = connection.scalars(select(tables.mailbox_operator.c.organisation_number))
+                self.operators: frozenset[OrganisationNumber] = frozenset(operators)
+        except BaseException:
+            self.close()
+            raise
         self.epoch: uuid.UUID = row.epoch
         self._caller_key: bytes = row.caller_key
 
@@ -212,9 +220,7 @@ def _is_conflict(error: BaseException) -> bool:
 def _is_disconnect(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and (
         error.connection_invalidated
-        # A connection that could not be opened, or that PostgreSQL ended while it shut down or recovered.
-        or (isinstance(error.orig, psycopg.OperationalError) and _sqlstate(error) in (None, *_GOING_AWAY))
+        or _sqlstate(error) in _AWAY
+        # No state at all: the connection could not be opened, or broke.
+        or (isinstance(error.orig, psycopg.OperationalError) and _sqlstate(error) is None)
     )
-
-
-_GOING_AWAY = ("57P01", "57P02", "57P03", "08006", "08003", "08001", "53300", "25P03")

@@ -1,0 +1,49 @@
+"""Callers that may call anything, and the database beside the server."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from server.__main__ import Server
+from tests.server.database import connect
+from tests.server.rpcs import Rpcs
+
+
+@pytest.fixture
+def rpcs(server: Server) -> Iterator[Rpcs]:
+    """Calls to the server in this process."""
+    calls = Rpcs(f"127.0.0.1:{server.port}")
+    yield calls
+    calls.close()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator["psycopg.Connection[Any]"]:
+    """The server's database, seen beside it."""
+    with connect(database_url) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def exporter() -> InMemorySpanExporter:
+    """Where the spans of this process go."""
+    found = InMemorySpanExporter()
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider()
+        trace.set_tracer_provider(provider)
+    provider.add_span_processor(SimpleSpanProcessor(found))
+    return found
+
+
+@pytest.fixture
+def spans(exporter: InMemorySpanExporter) -> Callable[[], list[ReadableSpan]]:
+    """The spans that ended since the test began."""
+    exporter.clear()
+    return lambda: list(exporter.get_finished_spans())

@@ -1,0 +1,282 @@
+"""For each RPC a caller and a request with every field set that is answered OK."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
+from krr.v1 import (
+    admin_service_pb2,
+    citizen_service_pb2,
+    delivery_service_pb2,
+    mailbox_operator_service_pb2,
+    person_pb2,
+    register_service_pb2,
+)
+
+from tests.people import DIGIPOST, EBOKS, KARI, NIELS, OLA, PUBLIC_BODY, register_request, request_id
+from tests.people import synthetic_identifiers as people
+from tests.server.rpcs import Rpcs
+
+LOG_IN_SERVICE = f"log-in-service/{PUBLIC_BODY}"
+PUBLIC = f"public-body/{PUBLIC_BODY}"
+AT_DIGIPOST, AT_EBOKS = f"operator/{DIGIPOST}", f"operator/{EBOKS}"
+ADMINISTRATOR = "administrator/test"
+MINUTE = Duration(seconds=60)
+
+# What is personal about those who take part below.
+PERSONAL = (
+    *(OLA, KARI, NIELS, "ola@example.com", "kari@example.com", "91234567", "92345678"),
+    *("ola.nordmann#9YDT", "kari.nordmann#1ABC", "kari-nordmann-eboks"),
+)
+
+
+class Valid(NamedTuple):
+    """A request and who may make it."""
+
+    caller: str
+    request: Any
+
+
+def certificate() -> bytes:
+    """An X.509 certificate in DER."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.DER)
+    )
+
+
+def time_ago(**span: int) -> Timestamp:
+    """A time in the past."""
+    timestamp = Timestamp()
+    timestamp.FromDatetime(datetime.now(UTC) - timedelta(**span))
+    return timestamp
+
+
+def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
+    """Bring an empty register to where each of these is answered OK, whichever is made first.
+
+    Ola chose Digipost, whose delivery and message are leased; Kari has a mailbox at e-Boks
+    that is not chosen; Niels is not registered.
+    """
+    fresh = _ola_chooses_digipost(rpcs)
+    _kari_opens_a_mailbox_at_eboks(rpcs)
+    delivery, message = _leased(rpcs)
+    cursor = _ok(rpcs, "RegisterService/ListChanges", PUBLIC, register_service_pb2.ListChangesRequest())
+    valid = {
+        "RegisterService/LookUpPersons": Valid(
+            PUBLIC,
+            register_service_pb2.LookUpPersonsRequest(
+                identifiers=[OLA], purpose=register_service_pb2.PURPOSE_NOTICE, at_least_as_fresh=fresh
+            ),
+        ),
+        "RegisterService/ListChanges": Valid(
+            PUBLIC, register_service_pb2.ListChangesRequest(after_cursor=cursor.cursor, page_size=10)
+        ),
+    }
+    return (
+        valid
+        | _of_citizens(fresh)
+        | _of_operators()
+        | _of_adapters(delivery, message)
+        | _of_staff(delivery.delivery_id, message.message_id)
+    )
+
+
+def _of_citizens(fresh: str) -> dict[str, Valid]:
+    pb = citizen_service_pb2
+    kari: dict[str, Any] = {
+        "request_id": request_id(),
+        "identifier": KARI,
+        # Ola's registration and choice came first, then Kari's registration and mailbox.
+        "expected_change_number": 4,
+    }
+    requests: dict[str, Any] = {
+        "GetPerson": pb.GetPersonRequest(identifier=OLA, at_least_as_fresh=fresh),
+        "UpdateContact": pb.UpdateContactRequest(
+            **kari,
+            update_mask=FieldMask(paths=["email", "mobile"]),
+            email="kari@example.com",
+            mobile="+4792345678",
+        ),
+        "ConfirmContact": pb.ConfirmContactRequest(**kari),
+        "SetLanguage": pb.SetLanguageRequest(**kari, language=person_pb2.LANGUAGE_EN),
+        "Reserve": pb.ReserveRequest(**kari),
+        "CancelReservation": pb.CancelReservationRequest(**kari),
+        "ChooseMailbox": pb.ChooseMailboxRequest(**kari, operator_organisation_number=EBOKS),
+        "DeletePerson": pb.DeletePersonRequest(**kari),
+    }
+    register = register_request(NIELS)
+    register.language = person_pb2.LANGUAGE_SE
+    register.expected_change_number = 0
+    return {
+        "CitizenService/RegisterPerson": Valid(LOG_IN_SERVICE, register),
+        **{
+            f"CitizenService/{name}": Valid(f"citizen/{request.identifier}", request)
+            for name, request in requests.items()
+        },
+    }
+
+
+def _of_operators() -> dict[str, Valid]:
+    pb = mailbox_operator_service_pb2
+    at_digipost: dict[str, Any] = {
+        "event_id": request_id(),
+        "identifier": KARI,
+        "address": "kari.nordmann#1ABC",
+        "certificate": certificate(),
+    }
+    of_kari = {"event_id": request_id(), "identifier": KARI}
+    return {
+        f"MailboxOperatorService/{name}": Valid(caller, request)
+        for name, caller, request in (
+            ("MayChooseMailbox", AT_DIGIPOST, pb.MayChooseMailboxRequest(identifier=KARI)),
+            ("CreateMailbox", AT_DIGIPOST, pb.CreateMailboxRequest(**at_digipost)),
+            ("ChooseMailbox", AT_EBOKS, pb.MailboxOperatorServiceChooseMailboxRequest(**of_kari)),
+            ("CreateAndChooseMailbox", AT_DIGIPOST, pb.CreateAndChooseMailboxRequest(**at_digipost)),
+            ("DeleteMailbox", AT_EBOKS, pb.DeleteMailboxRequest(**of_kari)),
+        )
+    }
+
+
+def _of_adapters(delivery: Any, message: Any) -> dict[str, Valid]:
+    pb = delivery_service_pb2
+    later = pb.TryLater(delay=MINUTE, error_code="HTTP_503")
+    return {
+        f"DeliveryService/{name}": Valid(caller, request)
+        for name, caller, request in (
+            (
+                "LeaseDeliveries",
+                "adapter/digipost",
+                pb.LeaseDeliveriesRequest(max_deliveries=10, lease_duration=MINUTE),
+            ),
+            (
+                "FinishDelivery",
+                "adapter/digipost",
+                pb.FinishDeliveryRequest(
+                    delivery_id=delivery.delivery_id, lease_token=delivery.lease_token, try_later=later
+                ),
+            ),
+            (
+                "LeaseMessages",
+                "adapter/sms",
+                pb.LeaseMessagesRequest(channel=pb.CHANNEL_SMS, max_messages=10, lease_duration=MINUTE),
+            ),
+            (
+                "FinishMessage",
+                "adapter/sms",
+                pb.FinishMessageRequest(
+                    message_id=message.message_id,
+                    lease_token=message.lease_token,
+                    sent=pb.MessageSent(gateway="LINK_MYLINK", gateway_message_id="4711"),
+                ),
+            ),
+            (
+                "RecordReceipt",
+                "adapter/sms",
+                pb.RecordReceiptRequest(
+                    receipt_token=message.receipt_token, failed=pb.MessageFailed(error_code="EXPIRED")
+                ),
+            ),
+        )
+    }
+
+
+def _of_staff(delivery_id: int, message_id: str) -> dict[str, Valid]:
+    pb = admin_service_pb2
+    long_ago = time_ago(days=30)
+    contact = {"updated_time": long_ago, "confirmed_time": time_ago(days=2), "validated_time": long_ago}
+    person = pb.PersonToLoad(
+        identifier=next(people()),
+        status=person_pb2.PERSON_STATUS_ACTIVE,
+        reservation=person_pb2.RESERVATION_NOT_RESERVED,
+        reservation_time=long_ago,
+        language=person_pb2.LANGUAGE_NN,
+        language_updated_time=long_ago,
+        email=person_pb2.ContactPoint(value="loaded@example.com", usable_until_time=long_ago, **contact),
+        mobile=person_pb2.ContactPoint(value="+4793456789", usable_until_time=long_ago, **contact),
+        mailboxes=[
+            person_pb2.Mailbox(
+                operator_organisation_number=DIGIPOST, address="loaded#1234", certificate=certificate()
+            )
+        ],
+        chosen_operator_organisation_number=DIGIPOST,
+    )
+    requests = {
+        "LoadPersons": pb.LoadPersonsRequest(request_id=request_id(), persons=[person]),
+        "ListDeliveries": pb.ListDeliveriesRequest(
+            adapter="eboks", state=pb.DELIVERY_STATE_WAITING, min_failed_attempts=0, page_size=10
+        ),
+        "RetryDeliveries": pb.RetryDeliveriesRequest(request_id=request_id(), delivery_ids=[delivery_id]),
+        "ListMessages": pb.ListMessagesRequest(state=pb.MESSAGE_STATE_QUEUED, change_number=2, page_size=10),
+        "RetryMessages": pb.RetryMessagesRequest(request_id=request_id(), message_ids=[message_id]),
+    }
+    return {f"AdminService/{name}": Valid(ADMINISTRATOR, request) for name, request in requests.items()}
+
+
+def _ola_chooses_digipost(rpcs: Rpcs) -> str:
+    _ok(rpcs, "CitizenService/RegisterPerson", LOG_IN_SERVICE, register_request(OLA))
+    pushed = _ok(
+        rpcs,
+        "MailboxOperatorService/CreateAndChooseMailbox",
+        AT_DIGIPOST,
+        mailbox_operator_service_pb2.CreateAndChooseMailboxRequest(
+            event_id=request_id(), identifier=OLA, address="ola.nordmann#9YDT"
+        ),
+    )
+    return str(pushed.answer.freshness_token)
+
+
+def _kari_opens_a_mailbox_at_eboks(rpcs: Rpcs) -> None:
+    _ok(
+        rpcs,
+        "CitizenService/RegisterPerson",
+        LOG_IN_SERVICE,
+        register_request(KARI, "kari@example.com", "92345678"),
+    )
+    _ok(
+        rpcs,
+        "MailboxOperatorService/CreateMailbox",
+        AT_EBOKS,
+        mailbox_operator_service_pb2.CreateMailboxRequest(
+            event_id=request_id(), identifier=KARI, address="kari-nordmann-eboks"
+        ),
+    )
+
+
+def _leased(rpcs: Rpcs) -> tuple[Any, Any]:
+    pb = delivery_service_pb2
+    deliveries = _ok(
+        rpcs,
+        "DeliveryService/LeaseDeliveries",
+        "adapter/digipost",
+        pb.LeaseDeliveriesRequest(max_deliveries=1, lease_duration=MINUTE),
+    )
+    messages = _ok(
+        rpcs,
+        "DeliveryService/LeaseMessages",
+        "adapter/sms",
+        pb.LeaseMessagesRequest(channel=pb.CHANNEL_SMS, max_messages=1, lease_duration=MINUTE),
+    )
+    return deliveries.deliveries[0], messages.messages[0]
+
+
+def _ok(rpcs: Rpcs, rpc: str, caller: str, request: Any) -> Any:
+    outcome = rpcs.call(rpc, request, caller)
+    assert outcome.response is not None, f"{rpc}: {outcome.code.name} {outcome.reason}"
+    return outcome.response
