@@ -45,6 +45,8 @@ from server.call import MAX_SECONDS, CallInterceptor
 from server.citizen_service import CitizenService
 from server.config import Settings
 from server.delivery_service import DeliveryService
+from server.domain.identifiers import PersonIdentifier, parse_person_identifier
+from server.domain.rules import date_in_norway
 from server.health import DatabaseWatch, Health
 from server.mailbox_operator_service import MailboxOperatorService
 from server.register_service import RegisterService
@@ -103,10 +105,11 @@ class Server:
             connections=settings.worker_threads + 2,
             require_durable=not settings.test_accept_unsafe_postgresql,
         )
+        self._accept_synthetic = settings.synthetic_identifiers
         authenticate = partial(
             access.authenticate,
             development=settings.development_credentials,
-            accept_synthetic=settings.synthetic_identifiers,
+            parse_identifier=self._parse_identifier,
         )
         self._server = grpc.server(
             ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="call"),
@@ -131,21 +134,20 @@ class Server:
 
     def _add_services(self, settings: Settings) -> None:
         store, tokens = self._store, Tokens(self._store.epoch)
-        now = partial(datetime.now, UTC)
-        synthetic = settings.synthetic_identifiers
+        shared = (store, tokens, _now, self._parse_identifier)
         server = self._server
         # The interceptor hands services a Call in place of gRPC's context, so they are not
         # of the generated servicer types.
         register_service_pb2_grpc.add_RegisterServiceServicer_to_server(
-            RegisterService(store, tokens, now, accept_synthetic=synthetic),  # type: ignore[arg-type]
+            RegisterService(*shared),  # type: ignore[arg-type]
             server,
         )
         citizen_service_pb2_grpc.add_CitizenServiceServicer_to_server(
-            CitizenService(store, tokens, now, accept_synthetic=synthetic),  # type: ignore[arg-type]
+            CitizenService(*shared),  # type: ignore[arg-type]
             server,
         )
         mailbox_operator_service_pb2_grpc.add_MailboxOperatorServiceServicer_to_server(
-            MailboxOperatorService(store, tokens, now, accept_synthetic=synthetic),  # type: ignore[arg-type]
+            MailboxOperatorService(*shared),  # type: ignore[arg-type]
             server,
         )
         delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server(
@@ -153,8 +155,13 @@ class Server:
             server,
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminService(store, tokens, now, accept_synthetic=synthetic),  # type: ignore[arg-type]
+            AdminService(*shared),  # type: ignore[arg-type]
             server,
+        )
+
+    def _parse_identifier(self, text: str) -> PersonIdentifier:
+        return parse_person_identifier(
+            text, accept_synthetic=self._accept_synthetic, today=date_in_norway(_now())
         )
 
     def tidy(self) -> None:
@@ -167,6 +174,10 @@ class Server:
         self._watch.end()
         self._server.stop(self._drain_seconds).wait()
         self._store.close()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def migrate(settings: Settings) -> None:

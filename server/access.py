@@ -5,12 +5,11 @@ server refuses to start.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping
 
 from server.domain.caller import Caller, CallerKind
 from server.domain.errors import InvalidValue, Reason, Refusal
-from server.domain.identifiers import parse_organisation_number, parse_person_identifier
+from server.domain.identifiers import PersonIdentifier, parse_organisation_number
 
 _PUBLIC_BODY = frozenset({CallerKind.PUBLIC_BODY})
 _CITIZEN = frozenset({CallerKind.CITIZEN})
@@ -71,7 +70,9 @@ def authorise(method: str, caller: Caller) -> None:
         raise Refusal(Reason.CALLER_NOT_ALLOWED)
 
 
-def authenticate(authorization: str | None, *, development: bool, accept_synthetic: bool) -> Caller:
+def authenticate(
+    authorization: str | None, *, development: bool, parse_identifier: Callable[[str], PersonIdentifier]
+) -> Caller:
     """Who the credential says is calling.
 
     authorization: the metadata entry. "Development <kind>/<subject>", such as
@@ -88,8 +89,7 @@ def authenticate(authorization: str | None, *, development: bool, accept_synthet
     try:
         caller = Caller(CallerKind(match[1]), match[2])
         if caller.kind is CallerKind.CITIZEN:
-            today = datetime.now(UTC).date()
-            parse_person_identifier(caller.subject, accept_synthetic=accept_synthetic, today=today)
+            parse_identifier(caller.subject)
         elif caller.kind not in (CallerKind.ADAPTER, CallerKind.ADMINISTRATOR):
             parse_organisation_number(caller.subject)
     except (ValueError, InvalidValue):

@@ -4,7 +4,6 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 
 from google.protobuf.message import Message
 from krr.v1 import admin_service_pb2 as pb
@@ -14,7 +13,7 @@ from server import translate
 from server.call import Call
 from server.domain.contact import ContactKind, ContactPoint, parse_email, parse_mobile
 from server.domain.errors import InvalidValue, Reason
-from server.domain.identifiers import OrganisationNumber, parse_mailbox_address, parse_person_identifier
+from server.domain.identifiers import OrganisationNumber, PersonIdentifier, parse_mailbox_address
 from server.domain.person import Language, Mailbox, Person, Status
 from server.domain.rules import MAX_BATCH
 from server.store import deliveries, messages
@@ -32,12 +31,16 @@ class AdminService:
     """One method for each RPC of admin_service.proto, in its order."""
 
     def __init__(
-        self, store: Store, tokens: Tokens, now: Callable[[], datetime], *, accept_synthetic: bool
+        self,
+        store: Store,
+        tokens: Tokens,
+        now: Callable[[], datetime],
+        parse_identifier: Callable[[str], PersonIdentifier],
     ) -> None:
         self._store = store
         self._tokens = tokens
         self._now = now
-        self._accept_synthetic = accept_synthetic
+        self._parse_identifier = parse_identifier
 
     def LoadPersons(self, request: pb.LoadPersonsRequest, call: Call) -> pb.LoadPersonsResponse:
         translate.batch_size_in("persons", len(request.persons), MAX_BATCH)
@@ -144,8 +147,7 @@ class AdminService:
         return pb.RetryMessagesResponse(retried_count=answer.affected_count, duplicate=answer.duplicate)
 
     def _person(self, path: str, given: pb.PersonToLoad, now: datetime) -> Person:
-        parse = partial(parse_person_identifier, accept_synthetic=self._accept_synthetic, today=now.date())
-        identifier = translate.named_field(f"{path}.identifier", parse, given.identifier)
+        identifier = translate.named_field(f"{path}.identifier", self._parse_identifier, given.identifier)
         if given.status == person_pb2.PERSON_STATUS_DELETED:
             bare = pb.PersonToLoad(identifier=given.identifier, status=given.status)
             if given != bare:

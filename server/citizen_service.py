@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import partial
 
 from krr.v1 import citizen_service_pb2 as pb
 from krr.v1 import person_pb2
@@ -12,7 +11,7 @@ from server.call import Call
 from server.domain.caller import CallerKind
 from server.domain.contact import ContactKind, parse_email, parse_mobile
 from server.domain.errors import InvalidValue, Reason, Refusal
-from server.domain.identifiers import PersonIdentifier, parse_person_identifier
+from server.domain.identifiers import PersonIdentifier
 from server.domain.person import Change, Person
 from server.register_service import must_be_fresh
 from server.store.store import Store
@@ -41,12 +40,16 @@ class CitizenService:
     """One method for each RPC of citizen_service.proto, in its order."""
 
     def __init__(
-        self, store: Store, tokens: Tokens, now: Callable[[], datetime], *, accept_synthetic: bool
+        self,
+        store: Store,
+        tokens: Tokens,
+        now: Callable[[], datetime],
+        parse_identifier: Callable[[str], PersonIdentifier],
     ) -> None:
         self._store = store
         self._tokens = tokens
         self._now = now
-        self._accept_synthetic = accept_synthetic
+        self._parse_identifier = parse_identifier
 
     def GetPerson(self, request: pb.GetPersonRequest, call: Call) -> pb.GetPersonResponse:
         identifier = self._own_identifier(request.identifier, call)
@@ -135,10 +138,7 @@ class CitizenService:
         return translate.write_answer_to(answer, self._tokens.freshness(answer.change_number))
 
     def _own_identifier(self, text: str, call: Call) -> PersonIdentifier:
-        parse = partial(
-            parse_person_identifier, accept_synthetic=self._accept_synthetic, today=self._now().date()
-        )
-        identifier = translate.named_field("identifier", parse, text)
+        identifier = translate.named_field("identifier", self._parse_identifier, text)
         if call.caller.kind is CallerKind.CITIZEN and identifier != call.caller.subject:
             raise Refusal(Reason.OTHER_PERSON)
         return identifier

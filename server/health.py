@@ -45,16 +45,23 @@ class DatabaseWatch:
         # The store has just been opened on it.
         self._answered = time.monotonic()
         self._ended = threading.Event()
+        self._threads = [
+            threading.Thread(target=loop, name=f"database-watch{loop.__name__}", daemon=True)
+            for loop in (self._ask, self._tell)
+        ]
 
     def start(self) -> None:
         """Go on in the background until end()."""
-        for loop in (self._ask, self._tell):
-            threading.Thread(target=loop, name=f"database-watch{loop.__name__}", daemon=True).start()
+        for thread in self._threads:
+            thread.start()
 
     def end(self) -> None:
-        """Tell NOT_SERVING from now on."""
+        """Tell NOT_SERVING from now on, and ask no more."""
         self._ended.set()
         self._health.enter_graceful_shutdown()
+        for thread in self._threads:
+            # One that hangs with the database is left to end with the process.
+            thread.join(timeout=1)
 
     def _ask(self) -> None:
         while not self._ended.wait(_ASK_EVERY_SECONDS):

@@ -12,7 +12,6 @@ from server.domain.identifiers import (
     OrganisationNumber,
     PersonIdentifier,
     parse_mailbox_address,
-    parse_person_identifier,
 )
 from server.domain.person import Change, Mailbox, Person
 from server.store.store import Store
@@ -27,19 +26,23 @@ class MailboxOperatorService:
     """One method for each RPC of mailbox_operator_service.proto, in its order."""
 
     def __init__(
-        self, store: Store, tokens: Tokens, now: Callable[[], datetime], *, accept_synthetic: bool
+        self,
+        store: Store,
+        tokens: Tokens,
+        now: Callable[[], datetime],
+        parse_identifier: Callable[[str], PersonIdentifier],
     ) -> None:
         self._store = store
         self._tokens = tokens
         self._now = now
-        self._accept_synthetic = accept_synthetic
+        self._parse_identifier = parse_identifier
 
     def MayChooseMailbox(
         self, request: pb.MayChooseMailboxRequest, call: Call
     ) -> pb.MayChooseMailboxResponse:
         self._operator(call)
         try:
-            identifier = self._identifier(request.identifier)
+            identifier = self._parse_identifier(request.identifier)
             persons = self._store.read(lambda reader: reader.persons([identifier]), deadline=call.deadline)
             persons[identifier].may_choose_mailbox()
         except Refusal as refusal:
@@ -78,7 +81,7 @@ class MailboxOperatorService:
         def do(transaction: Transaction) -> Answer:
             # A refusal is an answer like any other: kept with the event and given again.
             try:
-                before = transaction.person(self._identifier(request.identifier))
+                before = transaction.person(self._parse_identifier(request.identifier))
                 change = Change(before, verb(before, operator))
             except Refusal as refusal:
                 return Answer(_result(refusal))
@@ -103,11 +106,6 @@ class MailboxOperatorService:
         if operator not in self._store.operators:
             raise Refusal(Reason.CALLER_NOT_ALLOWED)
         return operator
-
-    def _identifier(self, text: str) -> PersonIdentifier:
-        return parse_person_identifier(
-            text, accept_synthetic=self._accept_synthetic, today=self._now().date()
-        )
 
 
 def _mailbox(operator: OrganisationNumber, request: _Create) -> Mailbox:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 
 from krr.v1 import register_service_pb2 as pb
 
 from server import translate
 from server.call import Call
 from server.domain.errors import InvalidValue, Reason, Refusal
-from server.domain.identifiers import PersonIdentifier, parse_person_identifier
+from server.domain.identifiers import PersonIdentifier
 from server.domain.look_up import look_up
 from server.domain.person import Person
 from server.domain.rules import MAX_BATCH
@@ -22,12 +21,16 @@ class RegisterService:
     """One method for each RPC of register_service.proto, in its order."""
 
     def __init__(
-        self, store: Store, tokens: Tokens, now: Callable[[], datetime], *, accept_synthetic: bool
+        self,
+        store: Store,
+        tokens: Tokens,
+        now: Callable[[], datetime],
+        parse_identifier: Callable[[str], PersonIdentifier],
     ) -> None:
         self._store = store
         self._tokens = tokens
         self._now = now
-        self._parse_identifier = partial(parse_person_identifier, accept_synthetic=accept_synthetic)
+        self._parse_identifier = parse_identifier
 
     def LookUpPersons(self, request: pb.LookUpPersonsRequest, call: Call) -> pb.LookUpPersonsResponse:
         translate.batch_size_in("identifiers", len(request.identifiers), MAX_BATCH)
@@ -37,7 +40,7 @@ class RegisterService:
         identifiers: dict[str, PersonIdentifier | Reason] = {}
         for text in request.identifiers:
             try:
-                identifiers[text] = self._parse_identifier(text, today=now.date())
+                identifiers[text] = self._parse_identifier(text)
             except InvalidValue as invalid:
                 identifiers[text] = invalid.reason
         wanted = [each for each in identifiers.values() if not isinstance(each, Reason)]

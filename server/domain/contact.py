@@ -54,7 +54,7 @@ def parse_email(text: str) -> str:
     if len(text) > MAX_EMAIL_LENGTH:
         raise InvalidValue(Reason.INVALID_EMAIL, description=f"at most {MAX_EMAIL_LENGTH} characters")
     try:
-        return email_validator.validate_email(text, check_deliverability=False).normalized
+        return email_validator.validate_email(text, check_deliverability=False, strict=True).normalized
     except email_validator.EmailNotValidError:
         # Not chained: the library's message quotes the address.
         raise InvalidValue(Reason.INVALID_EMAIL) from None

@@ -27,6 +27,11 @@ MAX_EMAIL_LENGTH = 254
 _NORWAY = ZoneInfo("Europe/Oslo")
 
 
+def date_in_norway(time: datetime) -> date:
+    """The calendar day in Norway, by which the regulation counts."""
+    return time.astimezone(_NORWAY).date()
+
+
 def months_later(time: datetime, months: int) -> datetime:
     """The same wall-clock time in Norway so many calendar months later, in UTC.
 

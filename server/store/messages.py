@@ -61,16 +61,21 @@ _LOCK_DUE = text("""
 # deleted before it came to the message. A later deletion waits for the lock and erases.
 _LEASE = text("""
     WITH due AS (
-        SELECT message.id, person.mobile
+        SELECT message.id, person.mobile, EXISTS (
+            SELECT FROM message AS later
+            WHERE later.person_id = message.person_id AND later.kind = message.kind
+              AND later.change_number > message.change_number) AS is_outdated
         FROM message JOIN person ON person.id = message.person_id
         WHERE message.id = ANY(:ids)
-    ), suppressed AS (
-        UPDATE message SET state = 'SUPPRESSED', reason_code = :no_mobile, lease_token = NULL
-        FROM due WHERE message.id = due.id AND due.mobile IS NULL
+    ), unsent AS (
+        UPDATE message
+        SET state = CASE WHEN is_outdated THEN 'SUPERSEDED' ELSE 'SUPPRESSED' END,
+            reason_code = CASE WHEN is_outdated THEN NULL ELSE :no_mobile END, lease_token = NULL
+        FROM due WHERE message.id = due.id AND (is_outdated OR due.mobile IS NULL)
     ), leased AS (
         UPDATE message
         SET leased_until_time = now() + :duration, lease_token = gen_random_uuid(), recipient = due.mobile
-        FROM due WHERE message.id = due.id AND due.mobile IS NOT NULL
+        FROM due WHERE message.id = due.id AND NOT is_outdated AND due.mobile IS NOT NULL
         RETURNING message.*
     )
     SELECT leased.id, leased.lease_token, leased.kind, leased.language, leased.recipient,
@@ -116,7 +121,7 @@ def lease_messages(
     transaction: Transaction, channel: str, *, limit: int, duration: timedelta
 ) -> list[LeasedMessage]:
     """Lease what is due on the channel, oldest first. What has no recipient any more is
-    suppressed instead."""
+    suppressed instead, and what a later message of its kind has outdated is superseded."""
     execute = transaction.connection.execute
     ids = execute(_LOCK_DUE, {"channel": channel, "limit": limit}).scalars().all()
     rows = execute(_LEASE, {"ids": ids, "duration": duration, "no_mobile": NO_MOBILE})

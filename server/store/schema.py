@@ -35,11 +35,15 @@ def migrate(connection: Connection) -> str:
 def check_schema(connection: Connection) -> None:
     """Raise UnsafeDatabase where the schema is not the one that this code knows."""
     found = MigrationContext.configure(connection).get_current_revision()
-    known = ScriptDirectory.from_config(_alembic(connection)).get_current_head()
-    if found != known:
-        raise UnsafeDatabase(
-            f"The database has schema {found or 'none'}, this server needs {known}: run `make migrate`."
-        )
+    script = ScriptDirectory.from_config(_alembic(connection))
+    newest = script.get_current_head()
+    if found == newest:
+        return
+    older = found is None or found in {revision.revision for revision in script.walk_revisions()}
+    what_to_do = "run `make migrate`" if older else "a newer version made it: run that one"
+    raise UnsafeDatabase(
+        f"The database has schema {found or 'none'}, this server needs {newest}: {what_to_do}."
+    )
 
 
 def check_durability(connection: Connection) -> None:
