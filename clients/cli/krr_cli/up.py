@@ -38,7 +38,7 @@ def up() -> None:
     KRR_SANDBOX_DIGIPOST, KRR_SANDBOX_EBOKS, KRR_SANDBOX_LINK and KRR_SMS_RECEIPTS_LISTEN move what
     listens to another HOST:PORT.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # nohup has it ignored, and so it stays.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
