@@ -35,9 +35,9 @@ _NOT_TRACED = filters.any_of(filters.method_name("LeaseDeliveries"), filters.met
 _log = structlog.get_logger()
 
 
-def _mailbox(adapter_from_settings: Callable[[], MailboxAdapter]) -> MakeWork:
+def _mailbox(make_adapter: Callable[[], MailboxAdapter]) -> MakeWork:
     def make(name: str, register: grpc.Channel, settings: AdapterSettings, _stack: ExitStack) -> AnyWork:
-        return mailbox_work(name, adapter_from_settings(), register, settings.adapter_lease_seconds)
+        return mailbox_work(name, make_adapter(), register, settings.adapter_lease_seconds)
 
     return make
 
@@ -47,7 +47,7 @@ def _sms(name: str, register: grpc.Channel, settings: AdapterSettings, stack: Ex
     stack.enter_context(receipts_listener(sms_settings.receipts_listen, register))
     return message_work(
         name,
-        sms.gateway_from_settings(sms_settings),
+        sms.LinkGateway(sms_settings),
         register,
         settings.adapter_lease_seconds,
         channel=pb.CHANNEL_SMS,
@@ -56,8 +56,8 @@ def _sms(name: str, register: grpc.Channel, settings: AdapterSettings, stack: Ex
 
 
 ADAPTERS: dict[str, MakeWork] = {
-    "digipost": _mailbox(digipost.adapter_from_settings),
-    "eboks": _mailbox(eboks.adapter_from_settings),
+    "digipost": _mailbox(lambda: digipost.DigipostAdapter(digipost.DigipostSettings())),
+    "eboks": _mailbox(lambda: eboks.EBoksAdapter(eboks.EBoksSettings())),
     "sms": _sms,
 }
 
@@ -110,9 +110,7 @@ def _run(name: str, make: MakeWork, settings: AdapterSettings) -> int:
     with ExitStack() as stack:
         register = stack.enter_context(connect(settings.register_address, credential))
         work = make(name, register, settings, stack)
-        runner: Runner[Any] = Runner(
-            work, concurrency=settings.adapter_concurrency, lease_seconds=settings.adapter_lease_seconds
-        )
+        runner: Runner[Any] = Runner(work, concurrency=settings.adapter_concurrency)
 
         def run() -> None:
             try:

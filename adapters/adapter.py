@@ -4,6 +4,9 @@ An adapter must bear doing the same work twice: a lease can run out after the su
 told. It raises nothing for what a supplier may do (be away, be slow, refuse): those are
 outcomes. Error codes are capital letters, digits and underscores, such as "HTTP_503", and
 hold nothing personal: the register keeps them.
+
+An attempt may take two thirds of its lease. An adapter whose attribute `deadline_seconds`
+says that one may take longer is refused at start-up.
 """
 
 from dataclasses import dataclass

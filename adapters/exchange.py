@@ -1,21 +1,38 @@
-"""One HTTP request to a supplier, within a deadline, with its failures as outcomes."""
+"""One HTTP request to a supplier, all of it within a deadline.
 
+Addresses, headers and bodies hold identity numbers and secrets. So nothing here logs them,
+exceptions carry a code only, and spans have neither.
+"""
+
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
+from ssl import SSLContext
 
 import httpx
 from opentelemetry import trace
 
-from adapters.adapter import TryLater
+from adapters.adapter import Refused, TryLater
 
-# Its INFO lines name every address it calls.
-logging.getLogger("httpx").setLevel(logging.WARNING)
+# Both write addresses to their log.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 _MAX_ANSWER_BYTES = 64 * 1024
 
 _tracer = trace.get_tracer(__name__)
+
+
+class NotDone(Exception):
+    """An attempt ends here, with this outcome; for use within an adapter, never out of it."""
+
+    def __init__(self, outcome: TryLater | Refused) -> None:
+        super().__init__(outcome.error_code)
+        self.outcome = outcome
 
 
 @dataclass(frozen=True)
@@ -23,6 +40,7 @@ class Answer:
     """What a supplier answered."""
 
     status: int
+    headers: httpx.Headers
     body: bytes
 
     @property
@@ -31,56 +49,81 @@ class Answer:
         return f"HTTP_{self.status}"
 
 
-def http_client() -> httpx.Client:
-    """A client for exchange().
-
-    It follows no redirects and takes no proxy from the environment: what it sends goes to
-    the configured address or nowhere.
-    """
-    return httpx.Client(trust_env=False, follow_redirects=False, headers={"Accept-Encoding": "identity"})
-
-
 def exchange(
-    client: httpx.Client,
     span_name: str,
     method: str,
-    url: str,
+    url: httpx.URL | str,
     *,
     ends: float,
     headers: Mapping[str, str],
-    content: bytes,
-) -> Answer | TryLater:
-    """Send one request and read the answer.
+    body: bytes | None = None,
+) -> Answer:
+    """Send one request to that address and nowhere else, and read the answer.
 
-    ends: by the monotonic clock, when the answer must be there.
+    ends: by the monotonic clock, when the whole answer must be there.
 
-    TryLater says what became of a request without an answer: UNREACHABLE where the supplier
-    cannot have got it; TIMEOUT, ANSWER_LOST or ANSWER_TOO_LARGE where it may have.
+    Raises NotDone. Its TryLater says what became of the request: OUT_OF_TIME or UNREACHABLE
+    where the supplier cannot have got it; TIMEOUT, ANSWER_LOST or ANSWER_TOO_LARGE where it may.
     """
-    with _tracer.start_as_current_span(
-        span_name,
-        kind=trace.SpanKind.CLIENT,
-        attributes={"http.request.method": method},
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as span:
-        left = ends - time.monotonic()
-        if left <= 0:
-            return TryLater("OUT_OF_TIME")
-        try:
-            with client.stream(method, url, headers=dict(headers), content=content, timeout=left) as response:
-                span.set_attribute("http.response.status_code", response.status_code)
-                body = bytearray()
-                for chunk in response.iter_raw():
-                    body += chunk
-                    if len(body) > _MAX_ANSWER_BYTES:
-                        return TryLater("ANSWER_TOO_LARGE")
-                    if time.monotonic() > ends:
-                        return TryLater("TIMEOUT")
-                return Answer(response.status_code, bytes(body))
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
-            return TryLater("UNREACHABLE")
-        except httpx.TimeoutException:
-            return TryLater("TIMEOUT")
-        except httpx.TransportError:
-            return TryLater("ANSWER_LOST")
+    with (
+        _tracer.start_as_current_span(
+            span_name,
+            kind=trace.SpanKind.CLIENT,
+            attributes={"http.request.method": method},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span,
+        # A loop for the deadline's sake: timeouts of blocking calls are counted per read, which
+        # an answer that trickles outlasts. Not by asyncio.run: at its end it waits for the name
+        # look-up that hangs.
+        closing(asyncio.new_event_loop()) as loop,
+    ):
+        answer = loop.run_until_complete(_answer(method, url, ends - time.monotonic(), headers, body))
+        if isinstance(answer, TryLater):
+            # Raised only here, where no exception of httpx's, which know the address, hangs on it.
+            raise NotDone(answer)
+        span.set_attribute("http.response.status_code", answer.status)
+        return answer
+
+
+async def _answer(
+    method: str, url: httpx.URL | str, seconds: float, headers: Mapping[str, str], body: bytes | None
+) -> Answer | TryLater:
+    if seconds <= 0:
+        return TryLater("OUT_OF_TIME")
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            # Half of the time for connecting: what was not sent is thus told from what perhaps was.
+            # A client, so a connection, for each request: one that was kept may be about to close,
+            # and a request lost with it looks like one that was done.
+            httpx.AsyncClient(
+                verify=_tls(), trust_env=False, timeout=httpx.Timeout(None, connect=seconds / 2)
+            ) as client,
+            client.stream(
+                method,
+                url,
+                # Unpacked answers would be larger than what is counted.
+                headers={**headers, "Accept-Encoding": "identity"},
+                content=body,
+                follow_redirects=False,
+            ) as response,
+        ):
+            content = bytearray()
+            async for chunk in response.aiter_raw():
+                content += chunk
+                if len(content) > _MAX_ANSWER_BYTES:
+                    return TryLater("ANSWER_TOO_LARGE")
+            return Answer(response.status_code, response.headers, bytes(content))
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        return TryLater("UNREACHABLE")
+    except TimeoutError:
+        return TryLater("TIMEOUT")
+    except httpx.TransportError:
+        return TryLater("ANSWER_LOST")
+
+
+@cache
+def _tls() -> SSLContext:
+    # Once: reading the list of authorities takes longer than most requests.
+    return httpx.create_ssl_context(trust_env=False)

@@ -5,15 +5,10 @@ addresses nor bodies are logged. The gateway is told 200 only for what it need n
 """
 
 import asyncio
-import logging
 import re
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import grpc
-import uvicorn
 from krr.v1 import delivery_service_pb2 as pb
 from krr.v1.delivery_service_pb2_grpc import DeliveryServiceStub
 from krr_client import RegisterError
@@ -22,6 +17,8 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from adapters.http_server import serving
 
 _MAX_BYTES = 16 * 1024
 _CALL_SECONDS = 5.0
@@ -35,35 +32,11 @@ _FAILED = range(3000, 5000)
 _NO_SUCH_TOKEN = frozenset({grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT})
 
 
-@contextmanager
-def receipts_listener(listen: str, register: grpc.Channel) -> Iterator[str]:
-    """Hear receipts in a thread and record them in the register; yields the base URL.
-
-    listen: "host:port"; port 0 takes a free one. Raises OSError where it is taken.
-    """
-    host, _, port = listen.rpartition(":")
-    with socket.create_server((host, int(port))) as listener:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                _app(DeliveryServiceStub(register)),
-                log_config=None,
-                log_level=logging.ERROR,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                limit_concurrency=100,
-                timeout_graceful_shutdown=10,
-            )
-        )
-        thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listener]}, name="receipts", daemon=True
-        )
-        thread.start()
-        try:
-            yield "http://{}:{}".format(*listener.getsockname()[:2])
-        finally:
-            server.should_exit = True
-            thread.join()
+def receipts_listener(listen: str, register: grpc.Channel) -> AbstractContextManager[str]:
+    """Hear receipts in a thread and record them in the register, as serving() does."""
+    return serving(
+        _app(DeliveryServiceStub(register)), listen, limit_concurrency=100, timeout_graceful_shutdown=10
+    )
 
 
 def _app(deliveries: DeliveryServiceStub) -> Starlette:

@@ -20,8 +20,9 @@ from adapters.work import Outcome, Piece, Work
 IDLE_SECONDS = 0.25
 _REGISTER_AWAY_SECONDS = 1.0
 
-# An attempt may take two thirds of its lease, so it begins in the first third or not at all.
+# The parts of a lease in which an attempt must have begun, and how long it may then take.
 _BEGIN_WITHIN = 1 / 3
+_LONGEST_ATTEMPT = 2 / 3
 
 # What the register takes as an error code.
 _ERROR_CODE = re.compile(r"(?!.*[0-9]{6})[A-Z][A-Z0-9_]{0,63}", re.ASCII)
@@ -36,21 +37,20 @@ class Runner(Generic[Piece]):
     """Does leased work until told to stop, several pieces at once.
 
     concurrency: how many pieces at once; no more are leased than can be begun.
-    lease_seconds: how long the register gives each piece. An adapter's whole attempt must be
-        shorter than two thirds of it.
+
+    Raises ValueError where an attempt could outlast its lease.
     """
 
     def __init__(
-        self,
-        work: Work[Piece],
-        *,
-        concurrency: int = 8,
-        lease_seconds: float = 30.0,
-        breaker: CircuitBreaker | None = None,
+        self, work: Work[Piece], *, concurrency: int = 8, breaker: CircuitBreaker | None = None
     ) -> None:
+        if work.deadline_seconds > work.lease_seconds * _LONGEST_ATTEMPT:
+            raise ValueError(
+                f"its deadline of {work.deadline_seconds:g} s is more than two thirds of"
+                f" KRR_ADAPTER_LEASE_SECONDS, which is {work.lease_seconds:g}"
+            )
         self._work: Work[Piece] = work
         self._concurrency = concurrency
-        self._lease_seconds = lease_seconds
         self._log = _log.bind(adapter=work.adapter)
         # Guards what follows; notified when a piece ends.
         self._changed = threading.Condition()
@@ -91,10 +91,10 @@ class Runner(Generic[Piece]):
     def _begin(self, piece: Piece, lease_begins: float) -> None:
         try:
             # The process may have slept since: by now another may hold the lease.
-            if time.monotonic() > lease_begins + self._lease_seconds * _BEGIN_WITHIN:
+            if time.monotonic() > lease_begins + self._work.lease_seconds * _BEGIN_WITHIN:
                 self._log.warning("lease too old to begin", **self._work.attributes(piece))
             else:
-                self._do(piece, lease_begins + self._lease_seconds)
+                self._do(piece, lease_begins + self._work.lease_seconds)
         except Exception as fault:
             self._log.error("work dropped", exception=type(fault).__name__)
         finally:

@@ -1,8 +1,11 @@
 """What every adapter is told by its environment."""
 
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -25,3 +28,23 @@ class AdapterSettings(BaseSettings):
     adapter_credential: SecretStr | None = None
     adapter_concurrency: int = Field(default=8, ge=1, le=100)
     adapter_lease_seconds: float = Field(default=30.0, ge=1, le=600)
+
+
+def _protected(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not (parts.scheme == "https" and host) and not (parts.scheme == "http" and _is_this_machine(host)):
+        raise ValueError("must begin with https://, unless it is on this machine")
+    return url.rstrip("/")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# Where identity numbers, phone numbers and secrets may go; kept without a slash at the end.
+ProtectedUrl = Annotated[str, AfterValidator(_protected)]
+DeadlineSeconds = Annotated[float, Field(gt=0)]

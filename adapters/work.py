@@ -1,5 +1,6 @@
 """The two kinds of leased work, mailbox deliveries and messages, in one shape for the runner."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,7 +22,7 @@ _CALL_SECONDS = 5.0
 # No gateway knows a message again. One that may have been taken is sent again only after its
 # receipt had time to come; a receipt ends the message at the register.
 _WAIT_FOR_RECEIPT = 10.0
-_PERHAPS_TAKEN = frozenset({"TIMEOUT", "ANSWER_LOST"})
+_PERHAPS_TAKEN = re.compile("TIMEOUT|ANSWER_LOST|ANSWER_TOO_LARGE|HTTP_[25][0-9][0-9]|ADAPTER_FAULT")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Work(Generic[Piece]):
     """Where pieces of work come from, what is done with each, where the outcome goes.
 
     adapter: the adapter's name, for logs and spans.
+    lease_seconds: how long each piece is leased.
+    deadline_seconds: how long an attempt takes at most; 0 where the adapter does not say.
     lease: leases up to so many pieces. Raises RegisterError.
     deliver: one attempt with one piece.
     success: what deliver gives when it went well.
@@ -39,6 +42,8 @@ class Work(Generic[Piece]):
     """
 
     adapter: str
+    lease_seconds: float
+    deadline_seconds: float
     lease: Callable[[int], Sequence[Piece]]
     deliver: Callable[[Piece], Outcome]
     success: type[Done] | type[Sent]
@@ -70,6 +75,8 @@ def mailbox_work(
 
     return Work(
         adapter=name,
+        lease_seconds=lease_seconds,
+        deadline_seconds=getattr(adapter, "deadline_seconds", 0.0),
         lease=lease_deliveries,
         deliver=adapter.deliver,
         success=Done,
@@ -123,11 +130,15 @@ def message_work(
 
     return Work(
         adapter=name,
+        lease_seconds=lease_seconds,
+        deadline_seconds=getattr(gateway, "deadline_seconds", 0.0),
         lease=lease_messages,
         deliver=send,
         success=Sent,
         finish=finish,
-        shortest_delay=lambda outcome: _WAIT_FOR_RECEIPT if outcome.error_code in _PERHAPS_TAKEN else 0.0,
+        shortest_delay=lambda outcome: (
+            _WAIT_FOR_RECEIPT if _PERHAPS_TAKEN.fullmatch(outcome.error_code) else 0.0
+        ),
         attributes=lambda message: {"krr.message_id": message.message_id},
     )
 

@@ -1,42 +1,25 @@
-"""Settings of the Digipost adapter."""
+"""Where Digipost is, and who we are there."""
 
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from adapters.settings import DeadlineSeconds, ProtectedUrl
 
 
 class DigipostSettings(BaseSettings):
-    """From the environment: KRR_DIGIPOST_URL and so on.
+    """Settings from environment variables KRR_DIGIPOST_….
 
-    url: of the API, such as https://api.digipost.no.
-    broker_id: who we are to Digipost, X-Digipost-UserId; needs the permission ADMINISTER_TAGS.
-    key_file: our private RSA key in PEM, unencrypted.
-    deadline_seconds: for a whole attempt; it must stay below the 30 seconds of a lease.
+    KRR_DIGIPOST_URL: address of the API.
+    KRR_DIGIPOST_BROKER_ID: who we are to Digipost, X-Digipost-UserId; needs the permission
+        ADMINISTER_TAGS.
+    KRR_DIGIPOST_KEY_FILE: our private RSA key in PEM, unencrypted.
+    KRR_DIGIPOST_DEADLINE_SECONDS: how long one attempt may take in all.
     """
 
     model_config = SettingsConfigDict(env_prefix="KRR_DIGIPOST_")
 
-    url: str = "https://api.digipost.no"
+    url: ProtectedUrl = "https://api.digipost.no"
     broker_id: str
     key_file: Path
-    deadline_seconds: float = Field(default=20.0, gt=0, le=25)
-
-    @field_validator("url")
-    @classmethod
-    def _protected(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme == "https" and parts.hostname:
-            return url
-        if parts.scheme == "http" and _is_this_machine(parts.hostname or ""):
-            return url
-        raise ValueError("must begin with https://, unless it is on this machine")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    deadline_seconds: DeadlineSeconds = 20.0

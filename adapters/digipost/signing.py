@@ -26,17 +26,6 @@ ACCEPTED_CLOCK_DIFFERENCE = timedelta(minutes=5)
 _SIGNED_HEADERS = ("content-md5", "date", "x-content-sha256", "x-digipost-userid")
 
 
-class AnswerNotBelieved(Exception):
-    """An answer's signature, hash or date is missing or wrong.
-
-    error_code: which, such as "ANSWER_SIGNATURE".
-    """
-
-    def __init__(self, error_code: str) -> None:
-        super().__init__(error_code)
-        self.error_code = error_code
-
-
 def request_string(method: str, path: str, query: str, headers: Mapping[str, str]) -> str:
     """What the sender of a request signs.
 
@@ -86,20 +75,21 @@ def is_now(date: str, now: datetime) -> bool:
     return abs(aware - now) <= ACCEPTED_CLOCK_DIFFERENCE
 
 
-def verify_answer(
+def doubt_about(
     status: int, path: str, headers: Mapping[str, str], body: bytes, key: RSAPublicKey, now: datetime
-) -> None:
-    """Raise AnswerNotBelieved unless the answer is Digipost's, whole, and of now.
+) -> str:
+    """What is wrong with an answer, as an error code; empty where it is Digipost's, whole, and of now.
 
     headers: those of the answer; a mapping that finds names in any case.
     """
     if not is_now(headers.get(DATE, ""), now):
-        raise AnswerNotBelieved("ANSWER_DATE")
+        return "ANSWER_DATE"
     stated_hash = headers.get(CONTENT_SHA256)
     if (body or stated_hash is not None) and stated_hash != content_sha256(body):
-        raise AnswerNotBelieved("ANSWER_HASH")
+        return "ANSWER_HASH"
     if not is_signed_by(key, answer_string(status, path, headers), headers.get(SIGNATURE, "")):
-        raise AnswerNotBelieved("ANSWER_SIGNATURE")
+        return "ANSWER_SIGNATURE"
+    return ""
 
 
 def _header_lines(headers: Mapping[str, str]) -> str:

@@ -12,22 +12,16 @@ from lxml import etree  # type: ignore[import-untyped]
 MEDIA_TYPE = "application/vnd.digipost-v8+xml"
 NAMESPACE = "http://api.digipost.no/schema/v8"
 
-# Answers are a few hundred bytes, the entry point some kilobytes.
-MAX_BODY_BYTES = 256 * 1024
-
 
 class MalformedBody(Exception):
-    """A body is not XML as Digipost writes it: other root, document type, too large."""
+    """A body is not XML as Digipost writes it: another root, or a document type."""
 
 
-def parse(body: bytes, root: str | None = None) -> Any:
+def parse(body: bytes, root: str) -> Any:
     """The root element of `body`; no entity is resolved and nothing is fetched.
 
-    root: local name that the root element must have; None where the schema decides.
-    Raises MalformedBody.
+    root: local name that the root element must have. Raises MalformedBody.
     """
-    if len(body) > MAX_BODY_BYTES:
-        raise MalformedBody
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True
     )
@@ -38,7 +32,7 @@ def parse(body: bytes, root: str | None = None) -> Any:
     # A document type is the only way to entities, and Digipost's bodies have none.
     if element is None or element.getroottree().docinfo.internalDTD is not None:
         raise MalformedBody
-    if root is not None and element.tag != f"{{{NAMESPACE}}}{root}":
+    if element.tag != f"{{{NAMESPACE}}}{root}":
         raise MalformedBody
     return element
 

@@ -1,6 +1,6 @@
 """e-Boks, by a contract of our own (openapi.json): e-Boks publishes none for this."""
 
 from adapters.eboks.adapter import EBoksAdapter
-from adapters.eboks.settings import EBoksSettings, adapter_from_settings
+from adapters.eboks.settings import EBoksSettings
 
-__all__ = ["EBoksAdapter", "EBoksSettings", "adapter_from_settings"]
+__all__ = ["EBoksAdapter", "EBoksSettings"]

@@ -2,14 +2,15 @@
 
 import time
 import uuid
-from pathlib import Path
+from collections.abc import Mapping
 
 from krr.v1 import delivery_service_pb2 as pb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from adapters.adapter import Done, Refused, TryLater
-from adapters.exchange import Answer, exchange, http_client
+from adapters.eboks.settings import EBoksSettings
+from adapters.exchange import NotDone, exchange
 
 # The contract's final refusals. A status without one of these codes is somebody else's, such
 # as a proxy's 404, and says nothing about the person.
@@ -21,67 +22,45 @@ _KEY_NAMESPACE = uuid.UUID("6f5a2f0e-3f0c-4c38-9d53-5b0f4d0a7d0c")
 
 
 class EBoksAdapter:
-    """Speaks the contract in openapi.json.
+    """A MailboxAdapter that speaks the contract in openapi.json."""
 
-    url: base address of the operator.
-    token_file: holds the bearer token.
-    deadline_seconds: how long one attempt may take in all.
-    """
-
-    def __init__(self, url: str, *, token_file: Path, deadline_seconds: float) -> None:
-        self._url = url
-        self._token_file = token_file
-        self._deadline_seconds = deadline_seconds
-        self._client = http_client()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+    def __init__(self, settings: EBoksSettings) -> None:
+        self.deadline_seconds = settings.deadline_seconds
+        self._settings = settings
 
     def deliver(self, delivery: pb.Delivery) -> Done | TryLater | Refused:
-        """Make the account receive public mail, or no longer.
+        """See MailboxAdapter. Refused with NO_ACCOUNT where a person without account should receive mail."""
+        try:
+            return self._make_it_so(delivery, time.monotonic() + self.deadline_seconds)
+        except NotDone as not_done:
+            return not_done.outcome
 
-        Refused with NO_ACCOUNT where the person has no account and should receive mail there.
-        """
-        ends = time.monotonic() + self._deadline_seconds
+    def _make_it_so(self, delivery: pb.Delivery, ends: float) -> Done | TryLater | Refused:
         wanted = delivery.receives_public_mail
-        mailbox = self._query(delivery, ends)
-        if not isinstance(mailbox, _PublicMailbox):
-            return mailbox
+        mailbox = self._read(delivery, ends)
         if mailbox.receives_public_mail == wanted:
             return Done()
         if not mailbox.account_exists:
             return Refused("NO_ACCOUNT")
-        answer = self._call(
+        self._call(
             "eboks write",
             "PUT",
             "/v1/public-mailbox",
             _Wish(identifier=delivery.identifier, receives_public_mail=wanted),
+            ends,
             {"Idempotency-Key": _key(delivery, mailbox), "If-Match": f'"{mailbox.version}"'},
-            ends,
         )
-        if not isinstance(answer, Answer):
-            return answer
-        mailbox = self._query(delivery, ends)
-        if not isinstance(mailbox, _PublicMailbox):
-            return mailbox
-        return Done() if mailbox.receives_public_mail == wanted else TryLater("NOT_AS_WRITTEN")
+        if self._read(delivery, ends).receives_public_mail == wanted:
+            return Done()
+        return TryLater("READ_BACK_DIFFERS")
 
-    def _query(self, delivery: pb.Delivery, ends: float) -> "_PublicMailbox | TryLater | Refused":
-        answer = self._call(
-            "eboks read",
-            "POST",
-            "/v1/public-mailbox/query",
-            _Query(identifier=delivery.identifier),
-            {},
-            ends,
-        )
-        if not isinstance(answer, Answer):
-            return answer
+    def _read(self, delivery: pb.Delivery, ends: float) -> "_PublicMailbox":
+        query = _Query(identifier=delivery.identifier)
+        answer = self._call("eboks read", "POST", "/v1/public-mailbox/query", query, ends)
         try:
-            return _PublicMailbox.model_validate_json(answer.body)
+            return _PublicMailbox.model_validate_json(answer)
         except ValidationError:
-            return TryLater("MALFORMED_ANSWER")
+            raise NotDone(TryLater("ANSWER_MALFORMED")) from None
 
     def _call(
         self,
@@ -89,35 +68,34 @@ class EBoksAdapter:
         method: str,
         path: str,
         body: "_Wire",
-        headers: dict[str, str],
         ends: float,
-    ) -> Answer | TryLater | Refused:
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         try:
-            token = self._token_file.read_text("ascii").strip()
+            token = self._settings.token_file.read_text("ascii").strip()
         except (OSError, UnicodeDecodeError):
-            return TryLater("NO_TOKEN")
+            raise NotDone(TryLater("NO_TOKEN")) from None
         answer = exchange(
-            self._client,
             span_name,
             method,
-            self._url + path,
+            self._settings.url + path,
             ends=ends,
             headers={
                 "Authorization": f"Bearer {token}",
                 "Content-Type": "application/json",
                 "Accept": "application/json, application/problem+json",
-                **headers,
+                **(headers or {}),
             },
-            content=body.model_dump_json(by_alias=True).encode(),
+            body=body.model_dump_json(by_alias=True).encode(),
         )
-        if isinstance(answer, TryLater) or answer.status == 200:
-            return answer
-        code = _problem_code(answer)
+        if answer.status == 200:
+            return answer.body
+        code = _problem_code(answer.body)
         if code in _FINAL_CODES:
-            return Refused(code)
+            raise NotDone(Refused(code))
         # Also 401, for the token file may be about to be replaced, and 412: the next attempt
         # reads anew.
-        return TryLater(answer.error_code)
+        raise NotDone(TryLater(answer.error_code))
 
 
 class _Wire(BaseModel):
@@ -154,8 +132,8 @@ def _key(delivery: pb.Delivery, mailbox: _PublicMailbox) -> str:
     )
 
 
-def _problem_code(answer: Answer) -> str | None:
+def _problem_code(body: bytes) -> str:
     try:
-        return _Problem.model_validate_json(answer.body).code
+        return _Problem.model_validate_json(body).code
     except ValidationError:
-        return None
+        return ""

@@ -1,19 +1,22 @@
 """Runs one sandbox supplier: `python -m adapters.sandbox digipost --data .krr/digipost`."""
 
 import argparse
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 from starlette.applications import Starlette
 
 from adapters.sandbox import digipost, eboks, link
-from adapters.sandbox.control import serve
+from adapters.sandbox.control import running
 
 _SUPPLIERS: dict[str, Callable[[Path, str], Starlette]] = {
     "digipost": digipost.make_app,
     "eboks": eboks.make_app,
     "link": link.make_app,
 }
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 _SWITCHES = """
 switches, while it runs:
@@ -29,7 +32,7 @@ accounts, at the mailbox operators:
 
 
 def main() -> None:
-    """Serve the supplier that the command line names, until SIGTERM."""
+    """Serve the supplier that the command line names, until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(
         prog="python -m adapters.sandbox",
         description="Plays a supplier on this machine, for synthetic persons only.",
@@ -50,7 +53,11 @@ def main() -> None:
         help="the register that hears of opened accounts (default: %(default)s)",
     )
     arguments = parser.parse_args()
-    serve(_SUPPLIERS[arguments.name](arguments.data, arguments.register), arguments.listen)
+    # Before any thread is started: signals then wait for sigwait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    with running(_SUPPLIERS[arguments.name](arguments.data, arguments.register), arguments.listen) as url:
+        print(f"listening on {url}", flush=True)  # noqa: T201 (the caller reads it)
+        signal.sigwait(_ENDING)
 
 
 main()

@@ -4,12 +4,9 @@ Nothing here logs or prints a request: suppliers put identity numbers in address
 """
 
 import asyncio
-import logging
-import socket
-import threading
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -27,6 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from adapters.http_server import serving
 from adapters.sandbox.accounts import Account, Accounts
 
 
@@ -64,7 +62,8 @@ def sandbox_app(
 
     supplier: routes that misbehave as told; none may begin with /sandbox/.
     control: further routes under /sandbox/, such as account_routes().
-    reading_posts: paths where POST changes nothing (as GET never does): LOSE_ANSWER loses none there.
+    reading_posts: paths where POST changes nothing that matters (as GET never does): LOSE_ANSWER
+        loses none there.
     """
 
     async def put_behaviour(request: Request) -> Response:
@@ -122,28 +121,10 @@ def account_routes(accounts: Accounts, register: str, credential: str) -> list[R
     ]
 
 
-def serve(app: Starlette, listen: str) -> None:
-    """Serve until SIGTERM or SIGINT, after one line on standard output that says where.
-
-    listen: "host:port"; port 0 takes a free one.
-    """
-    with _listening_socket(listen) as listener:
-        print(f"listening on {_base_url(listener)}", flush=True)  # noqa: T201 (the caller reads it)
-        _server(app).run(sockets=[listener])
-
-
-@contextmanager
-def running(app: Starlette, listen: str = "127.0.0.1:0") -> Iterator[str]:
+def running(app: Starlette, listen: str = "127.0.0.1:0") -> AbstractContextManager[str]:
     """Serve in a thread of this process, on a real socket; yields the base URL without slash."""
-    with _listening_socket(listen) as listener:
-        server = _server(app)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        try:
-            yield _base_url(listener)
-        finally:
-            server.should_exit = True
-            thread.join()
+    # Suppliers that sign their answers' date set it themselves.
+    return serving(app, listen, http=_CuttableProtocol, date_header=False, timeout_graceful_shutdown=1)
 
 
 class _Order(BaseModel):
@@ -173,20 +154,16 @@ def _in_thread(handle: Callable[[Request, bytes], Response]) -> Callable[[Reques
 
 
 def _report(account: Account, choose: bool, register: str, credential: str) -> operator.MailboxAnswer:
-    event_id = str(uuid.uuid4())
+    event: dict[str, Any] = {
+        "event_id": str(uuid.uuid4()),
+        "identifier": account.identifier,
+        "address": account.address,
+    }
     with connect(register, credential) as channel:
         service = MailboxOperatorServiceStub(channel)
         if choose:
-            return service.CreateAndChooseMailbox(
-                operator.CreateAndChooseMailboxRequest(
-                    event_id=event_id, identifier=account.identifier, address=account.address
-                )
-            ).answer
-        return service.CreateMailbox(
-            operator.CreateMailboxRequest(
-                event_id=event_id, identifier=account.identifier, address=account.address
-            )
-        ).answer
+            return service.CreateAndChooseMailbox(operator.CreateAndChooseMailboxRequest(**event)).answer
+        return service.CreateMailbox(operator.CreateMailboxRequest(**event)).answer
 
 
 class _UnderSwitch:
@@ -247,30 +224,3 @@ class _CuttableProtocol(H11Protocol):
     ) -> None:
         state = {**app_state, "abort_connection": lambda: self.transport.abort()}
         super().__init__(config, server_state, state, _loop)
-
-
-def _server(app: Starlette) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=_CuttableProtocol,
-            log_config=None,
-            log_level=logging.ERROR,
-            access_log=False,
-            lifespan="off",
-            # Suppliers that sign their answers' date set it themselves.
-            date_header=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
-    )
-
-
-def _listening_socket(listen: str) -> socket.socket:
-    host, _, port = listen.rpartition(":")
-    return socket.create_server((host, int(port)))
-
-
-def _base_url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://{host}:{port}"

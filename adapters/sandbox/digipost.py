@@ -46,15 +46,14 @@ class _Refusal(Exception):
 def make_app(data_directory: Path, register: str) -> Starlette:
     """The sandbox with its accounts and keys in `data_directory`, made on the first start.
 
-    There stand: sender-key.pem (what the adapter signs with), sender-public-key.pem (what
-    the sender registered), server-key.pem, server-certificate.pem, accounts.sqlite.
+    There stand: sender-key.pem (what the adapter signs with), server-key.pem,
+    server-certificate.pem, accounts.sqlite.
     """
     server_key = keys.private_key(data_directory / "server-key.pem")
     sender_key = keys.private_key(data_directory / "sender-key.pem")
     certificate = keys.certificate_pem(
         data_directory / "server-certificate.pem", server_key, "api.digipost.no (sandbox)"
     )
-    registered = keys.registered_public_key(data_directory / "sender-public-key.pem", sender_key)
     accounts = Accounts(data_directory / "accounts.sqlite")
     switch = Switch()
     # New at every start, so that nobody learns the links by heart.
@@ -65,7 +64,7 @@ def make_app(data_directory: Path, register: str) -> Starlette:
         "remove_tag": f"{prefix}/Tags/remove",
         "get_tags": f"{prefix}/Tags",
     }
-    door = _Door(server_key, registered, switch)
+    door = _Door(server_key, sender_key.public_key(), switch)
     desk = _Desk(accounts, certificate, links)
     supplier = [
         Route("/", door.guard(desk.entry_point), methods=["GET"]),

@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from adapters.sandbox import keys
 from adapters.sandbox.accounts import Accounts
 from adapters.sandbox.contract import request_body
 from adapters.sandbox.control import Behaviour, Switch, account_routes, sandbox_app
-from adapters.sandbox.secret_file import secret_from
 
 _CONTRACT = Path(__file__).parents[1] / "eboks" / "openapi.json"
 
@@ -50,7 +50,7 @@ def make_app(data_directory: Path, register: str) -> Starlette:
     file = data_directory / "accounts.sqlite"
     accounts = Accounts(file)
     operator = _Operator(file)
-    token = secret_from(data_directory / "token")
+    token = keys.secret(data_directory / "token")
     switch = Switch()
     query_body = request_body(_CONTRACT, "/v1/public-mailbox/query", "post")
     wish_body = request_body(_CONTRACT, "/v1/public-mailbox", "put")
@@ -89,6 +89,7 @@ def make_app(data_directory: Path, register: str) -> Starlette:
         ],
         switch,
         account_routes(accounts, register, _CREDENTIAL),
+        reading_posts=["/v1/public-mailbox/query"],
     )
 
 

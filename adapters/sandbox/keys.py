@@ -1,4 +1,4 @@
-"""Keys that a sandbox makes on its first start: for synthetic traffic on one machine only."""
+"""Keys and secrets that a sandbox makes on its first start: for synthetic traffic on one machine only."""
 
 import os
 import secrets
@@ -12,11 +12,16 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
-    load_pem_public_key,
 )
 from cryptography.x509.oid import NameOID
+
+
+def secret(file: Path) -> str:
+    """The secret in the file, for the adapter to read too; made where there is none."""
+    if not file.exists():
+        _write(file, secrets.token_urlsafe(32).encode())
+    return file.read_text("ascii").strip()
 
 
 def private_key(file: Path) -> rsa.RSAPrivateKey:
@@ -26,16 +31,6 @@ def private_key(file: Path) -> rsa.RSAPrivateKey:
         _write(file, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     key = load_pem_private_key(file.read_bytes(), password=None)
     assert isinstance(key, rsa.RSAPrivateKey)
-    return key
-
-
-def registered_public_key(file: Path, sender: rsa.RSAPrivateKey) -> rsa.RSAPublicKey:
-    """The sender's public key as the file has it; the sender's registered there if there is none."""
-    if not file.exists():
-        registered = sender.public_key()
-        _write(file, registered.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    key = load_pem_public_key(file.read_bytes())
-    assert isinstance(key, rsa.RSAPublicKey)
     return key
 
 

@@ -22,9 +22,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from adapters.sandbox import keys
 from adapters.sandbox.contract import request_body
 from adapters.sandbox.control import Behaviour, Switch, sandbox_app
-from adapters.sandbox.secret_file import secret_from
 
 CLIENT_ID = "krr-sandbox"
 TOKEN_PATH = "/auth/realms/CPaaS/protocol/openid-connect/token"
@@ -44,7 +44,7 @@ def make_app(data_directory: Path, register: str) -> Starlette:  # noqa: ARG001 
     `GET /sandbox/messages` lists what was sent. `PUT /sandbox/report {"code": 4003}` makes
     that the last report of messages to come, until {"code": 2000}.
     """
-    secret = secret_from(data_directory / "client-secret")
+    secret = keys.secret(data_directory / "client-secret")
     messages = _Messages(data_directory / "messages.sqlite")
     contract = request_body(_CONTRACT, "/sms/v1/messages", "post")
     switch = Switch()
@@ -108,6 +108,7 @@ def make_app(data_directory: Path, register: str) -> Starlette:  # noqa: ARG001 
             Route("/sandbox/messages", list_messages, methods=["GET"]),
             Route("/sandbox/report", put_report, methods=["PUT"]),
         ],
+        reading_posts=[TOKEN_PATH],
     )
 
 

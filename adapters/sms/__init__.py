@@ -1,6 +1,6 @@
 """Text messages, by LINK Mobility's MyLINK."""
 
 from adapters.sms.link import LinkGateway
-from adapters.sms.settings import SmsSettings, gateway_from_settings
+from adapters.sms.settings import SmsSettings
 
-__all__ = ["LinkGateway", "SmsSettings", "gateway_from_settings"]
+__all__ = ["LinkGateway", "SmsSettings"]

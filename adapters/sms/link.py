@@ -8,8 +8,9 @@ from krr.v1 import delivery_service_pb2 as pb
 from pydantic import BaseModel, Field, ValidationError
 
 from adapters.adapter import Refused, Sent, TryLater
-from adapters.exchange import exchange, http_client
-from adapters.sms.token import AccessToken, ClientCredentials
+from adapters.exchange import NotDone, exchange
+from adapters.sms.settings import SmsSettings
+from adapters.sms.token import AccessToken
 from adapters.texts import UnknownText, render
 
 GATEWAY = "LINK_MYLINK"
@@ -19,60 +20,38 @@ _EXPIRES_MILLISECONDS = 24 * 60 * 60 * 1000
 
 
 class LinkGateway:
-    """Sends one message per call. MyLINK knows no message again: every call taken is an SMS.
+    """Sends one message per call. MyLINK knows no message again: every call taken is an SMS."""
 
-    url: base address of the gateway.
-    sender: who the message says it is from.
-    receipts_url: base address where the gateway reaches us with receipts.
-    deadline_seconds: how long one attempt may take in all, the token included.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        credentials: ClientCredentials,
-        *,
-        sender: str,
-        receipts_url: str,
-        deadline_seconds: float,
-    ) -> None:
-        self._url = url
-        self._sender = sender
-        self._receipts_url = receipts_url
-        self._deadline_seconds = deadline_seconds
-        self._client = http_client()
-        self._token = AccessToken(self._client, credentials)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+    def __init__(self, settings: SmsSettings) -> None:
+        self.deadline_seconds = settings.deadline_seconds
+        self._settings = settings
+        self._token = AccessToken(settings)
 
     def send(self, message: pb.Message) -> Sent | TryLater | Refused:
         """Hand the message over under its message_id as reference."""
-        ends = time.monotonic() + self._deadline_seconds
         try:
-            text = render(message)
+            return self._send(message, time.monotonic() + self.deadline_seconds)
         except UnknownText:
             # A newer adapter may know it.
             return TryLater("UNKNOWN_TEXT")
+        except NotDone as not_done:
+            return not_done.outcome
+
+    def _send(self, message: pb.Message, ends: float) -> Sent | TryLater | Refused:
+        body = json.dumps([self._request(message)]).encode()
         token = self._token.get(ends)
-        if isinstance(token, TryLater):
-            return token
         answer = exchange(
-            self._client,
             "link send",
             "POST",
-            f"{self._url}/sms/v1/messages",
+            f"{self._settings.url}/sms/v1/messages",
             ends=ends,
             headers={
                 "Authorization": f"Bearer {token}",
                 "Content-Type": "application/json",
                 "Accept": "application/json",
             },
-            content=json.dumps([self._request(message, text)]).encode(),
+            body=body,
         )
-        if isinstance(answer, TryLater):
-            return answer
         match answer.status:
             case 202:
                 return _sent(answer.body)
@@ -82,15 +61,16 @@ class LinkGateway:
                 self._token.drop(token)
         return TryLater(answer.error_code)
 
-    def _request(self, message: pb.Message, text: str) -> dict[str, Any]:
+    def _request(self, message: pb.Message) -> dict[str, Any]:
+        receipts_url = f"{self._settings.receipts_url}/receipts/{message.receipt_token}"
         return {
             "recipient": message.recipient,
             "content": {
-                "text": text,
-                "options": {"sms.sender": self._sender, "sms.encoding": "AutoDetect"},
+                "text": render(message),
+                "options": {"sms.sender": self._settings.sender, "sms.encoding": "AutoDetect"},
             },
             "referenceId": message.message_id,
-            "callback": {"mode": "URL", "urls": [f"{self._receipts_url}/receipts/{message.receipt_token}"]},
+            "callback": {"mode": "URL", "urls": [receipts_url]},
             "expiration": {"relative": _EXPIRES_MILLISECONDS},
         }
 

@@ -1,5 +1,6 @@
 """What several tests of adapters need."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from adapters import exchange, runner
 from adapters.sandbox.control import running
-from adapters.sandbox.link import make_app
+from adapters.sandbox.digipost import make_app as make_digipost
+from adapters.sandbox.eboks import make_app as make_eboks
+from adapters.sandbox.link import make_app as make_link
+from tests.adapters.digipost_sandbox import Digipost, digipost_running
+from tests.adapters.eboks_sandbox import EBoks
 from tests.adapters.link_sandbox import Link
+from tests.adapters.sandbox import NOBODY_LISTENS
 
 
 @pytest.fixture
@@ -24,9 +30,49 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     return exporter
 
 
-@pytest.fixture
-def link(tmp_path: Path) -> Iterator[Link]:
-    with running(make_app(tmp_path / "link", "127.0.0.1:1")) as url:
-        sandbox = Link(url, tmp_path / "link")
+@pytest.fixture(scope="session")
+def digipost_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with keys only: making them takes longer than any test."""
+    directory = tmp_path_factory.mktemp("digipost")
+    make_digipost(directory, NOBODY_LISTENS)
+    (directory / "accounts.sqlite").unlink()
+    return directory
+
+
+@pytest.fixture(scope="session")
+def _digipost(digipost_keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Digipost]:
+    data = shutil.copytree(digipost_keys, tmp_path_factory.mktemp("running") / "digipost")
+    with digipost_running(data) as sandbox:
         yield sandbox
-        sandbox.gateway.close()
+
+
+@pytest.fixture
+def digipost(_digipost: Digipost) -> Digipost:
+    _digipost.begin_anew()
+    return _digipost
+
+
+@pytest.fixture(scope="session")
+def _eboks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EBoks]:
+    data = tmp_path_factory.mktemp("eboks")
+    with running(make_eboks(data, NOBODY_LISTENS)) as url:
+        yield EBoks(url, data)
+
+
+@pytest.fixture
+def eboks(_eboks: EBoks) -> EBoks:
+    _eboks.begin_anew()
+    return _eboks
+
+
+@pytest.fixture(scope="session")
+def _link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
+    data = tmp_path_factory.mktemp("link")
+    with running(make_link(data, NOBODY_LISTENS)) as url:
+        yield Link(url, data)
+
+
+@pytest.fixture
+def link(_link: Link) -> Link:
+    _link.begin_anew()
+    return _link

@@ -6,47 +6,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-from krr.v1 import delivery_service_pb2 as pb
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters.adapter import Done, Refused, TryLater
-from adapters.digipost import DigipostAdapter, signing
-from adapters.digipost.client import DigipostClient
+from adapters.digipost import DigipostAdapter, DigipostSettings, signing
 from adapters.digipost.entry_point import read_entry_point
 from adapters.digipost.xml_body import MEDIA_TYPE, compose
 from adapters.sandbox import keys
 from adapters.sandbox.control import running
 from adapters.sandbox.digipost import BROKER_ID, make_app, signed_answer
-
-PERSON = "11887197158"  # synthetic, like all here: month + 80
-WITHOUT_ACCOUNT = "30850649509"
-NOBODY_LISTENS = "127.0.0.1:1"
+from tests.adapters.sandbox import NOBODY_LISTENS, PERSON, Sandbox, http, wish
 
 
-class Digipost:
+class Digipost(Sandbox):
     """A running sandbox, and an adapter that talks to it."""
 
     def __init__(self, url: str, data: Path) -> None:
-        self.url = url
+        super().__init__(url)
+        self.data = data
         self.key = keys.private_key(data / "sender-key.pem")
-        self.adapter = adapter_for(url, data)
+        self.adapter = self.adapter_for(url)
 
-    def begin_anew(self) -> None:
-        """Well-behaved, and PERSON has an account without public mail."""
-        self.behave("normal")
-        account = {"identifier": PERSON, "address": "kari.nordmann#9YDT", "receives_public_mail": False}
-        httpx.put(f"{self.url}/sandbox/accounts", json=[account]).raise_for_status()
-
-    def behave(self, behaviour: str, slow_seconds: float = 30.0) -> None:
-        order = {"behaviour": behaviour, "slow_seconds": slow_seconds}
-        httpx.put(f"{self.url}/sandbox/behaviour", json=order).raise_for_status()
-
-    def receives_public_mail(self, identifier: str = PERSON) -> bool:
-        accounts = httpx.get(f"{self.url}/sandbox/accounts").json()
-        return any(a["identifier"] == identifier and a["receives_public_mail"] for a in accounts)
+    def adapter_for(self, url: str, deadline_seconds: float = 5.0) -> DigipostAdapter:
+        return digipost_adapter(url, self.data, deadline_seconds)
 
     def links(self) -> dict[str, str]:
         answer = self.request("GET", self.url + "/")
@@ -71,15 +56,21 @@ class Digipost:
         string = signing.request_string(method, httpx.URL(url).path, "", headers)
         headers[signing.SIGNATURE] = signing.sign(string, self.key)
         sent = {name: value for name, value in {**headers, **(change or {})}.items() if value is not None}
-        return httpx.request(method, url, headers=sent, content=body)
+        return http.request(method, url, headers=sent, content=body)
 
     def switch(self, on: bool, identifier: str = PERSON) -> Done | TryLater | Refused:
-        return self.adapter.deliver(pb.Delivery(identifier=identifier, receives_public_mail=on))
+        return self.adapter.deliver(wish(on, identifier))
 
 
-def adapter_for(url: str, data: Path, deadline_seconds: float = 5.0) -> DigipostAdapter:
-    key = keys.private_key(data / "sender-key.pem")
-    return DigipostAdapter(DigipostClient(url, BROKER_ID, key), deadline_seconds)
+def digipost_adapter(url: str, data: Path, deadline_seconds: float = 5.0) -> DigipostAdapter:
+    return DigipostAdapter(
+        DigipostSettings(
+            url=url,
+            broker_id=BROKER_ID,
+            key_file=data / "sender-key.pem",
+            deadline_seconds=deadline_seconds,
+        )
+    )
 
 
 @contextmanager
@@ -88,30 +79,29 @@ def digipost_running(data: Path, listen: str = "127.0.0.1:0") -> Iterator[Digipo
         yield Digipost(url, data)
 
 
-def make_data(directory: Path) -> Path:
-    """A data directory with keys only: making them takes longer than any test."""
-    make_app(directory, NOBODY_LISTENS)
-    (directory / "accounts.sqlite").unlink()
-    return directory
-
-
 class Liar:
     """A Digipost with a sound entry point, where `answer` says how every other request is answered."""
 
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        self.answer: Callable[[Path, Request], Response] = signed_tags
-        self.url = ""
+    def __init__(self, url: str, data: Path) -> None:
+        self.key = keys.private_key(data / "server-key.pem")
+        self.strangers_key = keys.private_key(data / "sender-key.pem")
+        self.answer: Callable[[Request], Response] = self.signed_tags
+        self._adapter = digipost_adapter(url, data)
 
     def switch(self, on: bool = True) -> Done | TryLater | Refused:
-        return adapter_for(self.url, self.data).deliver(
-            pb.Delivery(identifier=PERSON, receives_public_mail=on)
-        )
+        return self._adapter.deliver(wish(on))
+
+    def signed(self, request: Request, body: bytes, status: int = 200) -> Response:
+        """`body` as the sound Digipost would sign it now."""
+        return signed_answer(status, request.url.path, body, self.key, datetime.now(UTC))
+
+    def signed_tags(self, request: Request) -> Response:
+        """A sound answer: no tags."""
+        return self.signed(request, compose("tags"))
 
 
 @contextmanager
 def liar_running(data: Path) -> Iterator[Liar]:
-    liar = Liar(data)
     entry_point = _entry_point(data)
 
     def entry(request: Request) -> Response:
@@ -119,10 +109,11 @@ def liar_running(data: Path) -> Iterator[Liar]:
         return Response(entry_point.replace(b"ORIGIN", str(request.base_url).rstrip("/").encode()))
 
     def other(request: Request) -> Response:
-        return liar.answer(data, request)
+        return liar.answer(request)
 
     routes = [Route("/", entry), Route("/{path:path}", other, methods=["GET", "POST"])]
-    with running(Starlette(routes=routes)) as liar.url:
+    with running(Starlette(routes=routes)) as url:
+        liar = Liar(url, data)
         yield liar
 
 
@@ -136,14 +127,3 @@ def _entry_point(data: Path) -> bytes:
         '<entrypoint xmlns="http://api.digipost.no/schema/v8">'
         f"<certificate>{certificate}</certificate>{links}</entrypoint>"
     ).encode()
-
-
-def signed(data: Path, request: Request, body: bytes, status: int = 200) -> Response:
-    """`body` as the sound Digipost would sign it now."""
-    key = keys.private_key(data / "server-key.pem")
-    return signed_answer(status, request.url.path, body, key, datetime.now(UTC))
-
-
-def signed_tags(data: Path, request: Request) -> Response:
-    """A sound answer: no tags."""
-    return signed(data, request, compose("tags"))

@@ -9,15 +9,11 @@ from krr.v1 import delivery_service_pb2 as pb
 from krr.v1 import person_pb2
 
 from adapters.sandbox.link import CLIENT_ID, TOKEN_PATH
-from adapters.sms import LinkGateway
-from adapters.sms.token import ClientCredentials
-
-# One for all: each new client reads the list of authorities anew.
-http = httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+from adapters.sms import LinkGateway, SmsSettings
+from tests.adapters.sandbox import NOBODY_LISTENS, Sandbox, http
 
 MOBILE = "+4799999999"
 TOKEN = "9b2f6c1e-0a53-4d0c-9c55-3f1f0f6c2f11"
-NOBODY_LISTENS = "http://127.0.0.1:1"
 
 
 def message(**other: Any) -> pb.Message:
@@ -37,32 +33,45 @@ def message(**other: Any) -> pb.Message:
 
 
 def gateway_for(
-    url: str, secret_file: Path, *, receipts_url: str = NOBODY_LISTENS, deadline_seconds: float = 5
+    url: str,
+    secret_file: Path,
+    *,
+    receipts_url: str = f"http://{NOBODY_LISTENS}",
+    deadline_seconds: float = 5.0,
 ) -> LinkGateway:
     return LinkGateway(
-        url,
-        ClientCredentials(token_url=url + TOKEN_PATH, client_id=CLIENT_ID, client_secret_file=secret_file),
-        sender="Digdir",
-        receipts_url=receipts_url,
-        deadline_seconds=deadline_seconds,
+        SmsSettings(
+            url=url,
+            token_url=url + TOKEN_PATH,
+            client_id=CLIENT_ID,
+            client_secret_file=secret_file,
+            receipts_url=receipts_url,
+            deadline_seconds=deadline_seconds,
+        )
     )
 
 
-class Link:
+class Link(Sandbox):
     """A running sandbox, and a gateway that talks to it."""
 
     def __init__(self, url: str, data: Path) -> None:
-        self.url = url
+        super().__init__(url)
         self.secret_file = data / "client-secret"
         self.gateway = gateway_for(url, self.secret_file)
+        self._earlier = 0
 
-    def behave(self, behaviour: str, slow_seconds: float = 30.0) -> None:
-        order = {"behaviour": behaviour, "slow_seconds": slow_seconds}
-        http.put(f"{self.url}/sandbox/behaviour", json=order).raise_for_status()
+    def begin_anew(self) -> None:
+        """Well-behaved, messages sent so far forgotten."""
+        self.behave("normal")
+        self.report(2000)
+        self._earlier += len(self.messages())
+
+    def report(self, code: int) -> None:
+        http.put(f"{self.url}/sandbox/report", json={"code": code}).raise_for_status()
 
     def messages(self) -> list[dict[str, str]]:
         sent: list[dict[str, str]] = http.get(f"{self.url}/sandbox/messages").json()
-        return sent
+        return sent[self._earlier :]
 
     def token(self, secret: str | None = None) -> httpx.Response:
         form = {

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -28,13 +27,8 @@ from adapters.digipost import signing
 from adapters.digipost.xml_body import compose
 from adapters.sandbox.control import running
 from adapters.sandbox.digipost import make_app
-from tests.adapters.digipost_sandbox import (
-    PERSON,
-    WITHOUT_ACCOUNT,
-    Digipost,
-    digipost_running,
-    make_data,
-)
+from tests.adapters.digipost_sandbox import Digipost, digipost_running
+from tests.adapters.sandbox import PERSON, WITHOUT_ACCOUNT, http
 
 OPENS_ONE = "17894199350"
 
@@ -55,20 +49,6 @@ VECTOR_SIGNATURE = (
     "lwGa3XxhcVem2Kg0LOgZvKaJnFWk0fsVDI7J9xWdOY0NWbtlm/xu77w2IlR+91lbr2G5A75lyzboXVEYvOj3UGzKwF"
     "TqGDpR7var+/PzWh00lQ/dKtILKzDGz3E80CxCOtlU/6kczk9MtYVQvLCy7QR0GMUI6ypTzg=="
 )
-
-
-@pytest.fixture(scope="module")
-def keys_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("digipost"))
-
-
-@pytest.fixture(scope="module")
-def digipost(keys_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Digipost]:
-    """One for all tests here: what one changes no other looks at."""
-    data = shutil.copytree(keys_only, tmp_path_factory.mktemp("running") / "digipost")
-    with digipost_running(data) as sandbox:
-        sandbox.begin_anew()
-        yield sandbox
 
 
 # --- signing
@@ -146,8 +126,8 @@ def test_the_sandbox_identifies_account_holders(digipost: Digipost) -> None:
     assert "<result>UNIDENTIFIED</result><unidentified-reason>NOT_FOUND<" in unknown.text
 
 
-def test_the_sandbox_keeps_its_accounts_and_keys_over_a_restart(keys_only: Path, tmp_path: Path) -> None:
-    data = shutil.copytree(keys_only, tmp_path / "digipost")
+def test_the_sandbox_keeps_its_accounts_and_keys_over_a_restart(digipost_keys: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(digipost_keys, tmp_path / "digipost")
     with digipost_running(data) as before:
         before.begin_anew()
         before.switch(True)
@@ -156,29 +136,31 @@ def test_the_sandbox_keeps_its_accounts_and_keys_over_a_restart(keys_only: Path,
         assert after.switch(True) == Done()
 
 
-def test_accounts_survive_a_kill_and_sigterm_ends_it_at_once(keys_only: Path, tmp_path: Path) -> None:
-    data = shutil.copytree(keys_only, tmp_path / "digipost")
+def test_accounts_survive_a_kill_and_sigterm_ends_it_at_once(digipost_keys: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(digipost_keys, tmp_path / "digipost")
     account = {"identifier": PERSON, "address": "kari.nordmann#9YDT", "receives_public_mail": True}
     with _process(data) as (process, url):
-        httpx.put(f"{url}/sandbox/accounts", json=[account]).raise_for_status()
+        http.put(f"{url}/sandbox/accounts", json=[account]).raise_for_status()
         process.kill()
         process.wait()
     with _process(data) as (process, url):
-        assert httpx.get(f"{url}/sandbox/accounts").json() == [account]
+        assert http.get(f"{url}/sandbox/accounts").json() == [account]
         began = time.monotonic()
         process.terminate()
         process.wait()
         assert time.monotonic() - began < 2
 
 
-def test_keys_are_for_their_owner_only(keys_only: Path) -> None:
-    modes = {stat.S_IMODE(file.stat().st_mode) for file in keys_only.glob("*.pem")}
-    assert (modes, len(list(keys_only.glob("*.pem")))) == ({0o600}, 4)
+def test_keys_are_for_their_owner_only(digipost_keys: Path) -> None:
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in digipost_keys.glob("*.pem")}
+    assert (modes, len(list(digipost_keys.glob("*.pem")))) == ({0o600}, 3)
 
 
 @pytest.mark.parametrize("choose", [True, False])
-def test_an_opened_account_is_reported_to_the_register(keys_only: Path, tmp_path: Path, choose: bool) -> None:
-    data = shutil.copytree(keys_only, tmp_path / "digipost")
+def test_an_opened_account_is_reported_to_the_register(
+    digipost_keys: Path, tmp_path: Path, choose: bool
+) -> None:
+    data = shutil.copytree(digipost_keys, tmp_path / "digipost")
     register = grpc.server(ThreadPoolExecutor(1))
     heard = _Register()  # type: ignore[abstract]  # the other calls are not made
     add_MailboxOperatorServiceServicer_to_server(heard, register)
@@ -187,7 +169,7 @@ def test_an_opened_account_is_reported_to_the_register(keys_only: Path, tmp_path
     try:
         with running(make_app(data, f"127.0.0.1:{port}")) as url:
             opening = {"identifier": OPENS_ONE, "choose": choose}
-            answers = [httpx.post(f"{url}/sandbox/accounts", json=opening).json() for _ in range(2)]
+            answers = [http.post(f"{url}/sandbox/accounts", json=opening).json() for _ in range(2)]
     finally:
         register.stop(None).wait()
     address = answers[0]["address"]
@@ -227,10 +209,9 @@ class _Register(MailboxOperatorServiceServicer):
 
 def test_an_opened_account_stands_though_the_register_is_away(digipost: Digipost) -> None:
     opening = {"identifier": OPENS_ONE, "choose": True}
-    for _ in range(2):
-        answer = httpx.post(f"{digipost.url}/sandbox/accounts", json=opening, timeout=15)
-        assert (answer.status_code, answer.json()) == (502, {"error": "UNAVAILABLE"})
-    accounts = httpx.get(f"{digipost.url}/sandbox/accounts").json()
+    answer = http.post(f"{digipost.url}/sandbox/accounts", json=opening)
+    assert (answer.status_code, answer.json()) == (502, {"error": "UNAVAILABLE"})
+    accounts = http.get(f"{digipost.url}/sandbox/accounts").json()
     assert len([a for a in accounts if a["identifier"] == OPENS_ONE]) == 1
 
 

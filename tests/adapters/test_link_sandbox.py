@@ -3,7 +3,6 @@
 import json
 import stat
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,8 @@ import pytest
 from adapters.adapter import Sent
 from adapters.sandbox.control import running
 from adapters.sandbox.link import make_app
-from tests.adapters.link_sandbox import MOBILE, Link, http, message
-
-
-@pytest.fixture(scope="module")
-def kept_link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
-    data = tmp_path_factory.mktemp("link")
-    with running(make_app(data, "127.0.0.1:1")) as url:
-        sandbox = Link(url, data)
-        yield sandbox
-        sandbox.gateway.close()
+from tests.adapters.link_sandbox import MOBILE, Link, message
+from tests.adapters.sandbox import http
 
 
 def good(**other: object) -> dict[str, object]:
@@ -42,11 +33,11 @@ def good(**other: object) -> dict[str, object]:
         [good()] * 1001,
     ],
 )
-def test_a_request_that_breaks_links_schema_is_refused(kept_link: Link, batch: object) -> None:
-    answer = kept_link.post(batch)
+def test_a_request_that_breaks_links_schema_is_refused(link: Link, batch: object) -> None:
+    answer = link.post(batch)
     assert answer.status_code == 400
     uuid.UUID(answer.json()["requestId"])
-    assert kept_link.messages() == []
+    assert link.messages() == []
 
 
 def test_every_accepted_message_is_a_message_sent(link: Link) -> None:
@@ -70,7 +61,6 @@ def test_messages_and_secret_outlive_the_sandbox(tmp_path: Path) -> None:
             sandbox = Link(url, tmp_path)
             assert isinstance(sandbox.gateway.send(message()), Sent)
             kept.append(sandbox.messages())
-            sandbox.gateway.close()
     assert kept[1][:1] == kept[0]
     assert len(kept[1]) == 2
     assert stat.S_IMODE((tmp_path / "client-secret").stat().st_mode) == 0o600

@@ -7,19 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
+import grpc
 import pytest
 from krr.v1 import delivery_service_pb2 as pb
 from krr_client import connect
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
+from adapters.adapter import TryLater
 from adapters.receipts import receipts_listener
 from adapters.runner import Runner
 from adapters.sandbox.link import CLIENT_ID, TOKEN_PATH
 from adapters.work import message_work
 from tests.adapters.fake_register import FakeRegister, eventually, in_thread, serving
-from tests.adapters.link_sandbox import MOBILE, TOKEN, Link, gateway_for, http, message
+from tests.adapters.link_sandbox import MOBILE, TOKEN, Link, gateway_for, message
+from tests.adapters.sandbox import NOBODY_LISTENS, http
 
 BARRED = "1d7d3f0a-55c4-4f27-8a34-6f0d7f3b9a02"
 
@@ -31,7 +33,6 @@ def test_a_message_is_sent_finished_and_its_receipt_recorded(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    caplog.set_level(logging.WARNING, "httpcore")  # the test's own calls
     register = FakeRegister()
     register.receipt_tokens = {TOKEN, BARRED}
     with (
@@ -45,10 +46,9 @@ def test_a_message_is_sent_finished_and_its_receipt_recorded(
         with in_thread(Runner(work).run):
             register.messages = [message()]
             eventually(lambda: register.receipts)
-            http.put(f"{link.url}/sandbox/report", json={"code": 4003})
+            link.report(4003)
             register.messages = [message(receipt_token=BARRED)]
             eventually(lambda: len(register.receipts) == 2)
-        gateway.close()
     assert register.receipts == [
         pb.RecordReceiptRequest(receipt_token=TOKEN, delivered=pb.MessageDelivered()),
         pb.RecordReceiptRequest(receipt_token=BARRED, failed=pb.MessageFailed(error_code="LINK_4003")),
@@ -81,7 +81,6 @@ def test_no_message_to_a_synthetic_person_leaves_through_a_real_gateway(link: Li
 
 
 def test_a_message_that_may_have_been_taken_waits_for_its_receipt(link: Link) -> None:
-    link.gateway.send(message())
     link.behave("lose_answer")
     register = FakeRegister()
     register.messages = [message()]
@@ -93,11 +92,37 @@ def test_a_message_that_may_have_been_taken_waits_for_its_receipt(link: Link) ->
     assert register.finished_messages[0].try_later.delay.seconds == 10
 
 
+@pytest.mark.parametrize(
+    ("error_code", "seconds"),
+    [
+        ("TIMEOUT", 10),
+        ("ANSWER_TOO_LARGE", 10),
+        ("HTTP_200", 10),
+        ("HTTP_500", 10),
+        ("HTTP_502", 10),
+        ("HTTP_504", 10),
+        ("ADAPTER_FAULT", 10),
+        ("HTTP_401", 0),
+        ("HTTP_429", 0),
+        ("UNREACHABLE", 0),
+        ("OUT_OF_TIME", 0),
+        ("TOKEN_TIMEOUT", 0),
+        ("TOKEN_HTTP_500", 0),
+    ],
+)
+def test_only_what_says_that_a_message_was_not_taken_lets_it_go_out_again_at_once(
+    link: Link, error_code: str, seconds: float
+) -> None:
+    with grpc.insecure_channel(NOBODY_LISTENS) as channel:
+        work = message_work("sms", link.gateway, channel, 30, channel=pb.CHANNEL_SMS, gateway_is_sandbox=True)
+    assert work.shortest_delay(TryLater(error_code)) == seconds
+
+
 def test_the_program_sends_and_hears_receipts(link: Link, tmp_path: Path) -> None:
     register = FakeRegister()
     register.receipt_tokens = {TOKEN}
     register.messages = [message()]
-    with serving(register) as port, httpx.Client() as probe:
+    with serving(register) as port:
         receipts = f"127.0.0.1:{_free_port()}"
         program = subprocess.Popen(
             [sys.executable, "-m", "adapters", "sms"],
@@ -118,7 +143,7 @@ def test_the_program_sends_and_hears_receipts(link: Link, tmp_path: Path) -> Non
         )
         with program:
             eventually(lambda: register.receipts, 15)
-            assert probe.post(f"http://{receipts}/receipts/{TOKEN}", content=b"{").status_code == 400
+            assert http.post(f"http://{receipts}/receipts/{TOKEN}", content=b"{").status_code == 400
             program.send_signal(signal.SIGTERM)
             _, errors = program.communicate(timeout=15)
     assert program.returncode == 0, errors

@@ -7,20 +7,16 @@ import time
 import uuid
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from krr.v1 import delivery_service_pb2 as pb
 from krr_client import connect
 
 from adapters.receipts import receipts_listener
 from tests.adapters.fake_register import FakeRegister, serving
-
-TOKEN = "9b2f6c1e-0a53-4d0c-9c55-3f1f0f6c2f11"
-# One for all: each new client reads the list of authorities anew.
-http = httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+from tests.adapters.link_sandbox import MOBILE, TOKEN
+from tests.adapters.sandbox import http
 
 NEVER_GIVEN_OUT = "1d7d3f0a-55c4-4f27-8a34-6f0d7f3b9a02"
-MOBILE = "+4799999999"
 
 
 class Listener:
@@ -130,7 +126,6 @@ def test_no_log_holds_the_token_or_the_number(
     listener: Listener, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    caplog.set_level(logging.WARNING, "httpcore")  # the test's own calls
     listener.report(2000)
     listener.post(b"{")
     listener.report(2000, NEVER_GIVEN_OUT)

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -30,6 +31,8 @@ Deliver = Callable[[pb.Delivery], Done | TryLater | Refused]
 
 class Supplier:
     """An adapter that notes what it was given and answers as told."""
+
+    deadline_seconds = 0.0
 
     def __init__(self, deliver: Deliver = lambda _: Done()) -> None:
         self.given: list[int] = []
@@ -72,7 +75,6 @@ def runner(
     return Runner(
         mailbox_work("test", supplier, register.channel, lease_seconds),
         concurrency=concurrency,
-        lease_seconds=lease_seconds,
         breaker=breaker,
     )
 
@@ -129,7 +131,7 @@ def test_no_more_is_leased_than_there_are_free_threads(register: FakeRegister) -
     supplier = Supplier(deliver)
     with in_thread(runner(register, supplier, concurrency=4).run):
         eventually(lambda: len(supplier.given) == 4)
-        time.sleep(0.4)
+        time.sleep(0.3)
         assert register.lease_sizes == [4]
         gate.set()
         eventually(lambda: len(register.finished) == 6)
@@ -138,8 +140,8 @@ def test_no_more_is_leased_than_there_are_free_threads(register: FakeRegister) -
 
 def test_an_idle_adapter_asks_a_few_times_a_second(register: FakeRegister) -> None:
     with in_thread(runner(register, Supplier()).run):
-        time.sleep(1.0)
-    assert 2 <= len(register.lease_sizes) <= 6
+        time.sleep(0.6)
+    assert 2 <= len(register.lease_sizes) <= 4
 
 
 def test_stopping_ends_what_is_in_hand_and_leases_no_more(register: FakeRegister) -> None:
@@ -161,9 +163,9 @@ def test_stopping_ends_what_is_in_hand_and_leases_no_more(register: FakeRegister
 
 def test_work_that_waited_too_long_for_its_lease_is_not_begun(register: FakeRegister) -> None:
     register.deliveries = deliveries(1)
-    register.before_lease_answer = lambda: time.sleep(0.6)
+    register.before_lease_answer = lambda: time.sleep(0.25)
     supplier = Supplier()
-    with in_thread(runner(register, supplier, lease_seconds=1.5).run):
+    with in_thread(runner(register, supplier, lease_seconds=0.6).run):
         eventually(lambda: len(register.lease_sizes) > 2)
     assert supplier.given == []
     assert register.finished == []
@@ -175,9 +177,9 @@ def test_a_supplier_that_is_away_gets_one_probe_at_a_time(register: FakeRegister
     supplier = Supplier(lambda _: TryLater("UNREACHABLE") if away else Done())
     with (
         capture_logs() as logs,
-        in_thread(runner(register, supplier, breaker=CircuitBreaker(threshold=5, pause=0.3)).run),
+        in_thread(runner(register, supplier, breaker=CircuitBreaker(threshold=5, pause=0.1)).run),
     ):
-        time.sleep(1.0)
+        time.sleep(0.4)
         # Five, those that were in hand with the fifth, and a probe for each pause.
         assert len(supplier.given) <= 5 + 3 + 4
         assert register.lease_sizes[-1] == 1
@@ -239,7 +241,10 @@ def test_a_lost_lease_is_dropped(register: FakeRegister) -> None:
     assert len(register.finished) == 1
 
 
-def test_an_outcome_is_told_again_when_the_register_was_away(register: FakeRegister) -> None:
+def test_an_outcome_is_told_again_when_the_register_was_away(
+    register: FakeRegister, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.runner._REGISTER_AWAY_SECONDS", 0.1)
     register.finish_refusal = (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
     register.deliveries = deliveries(1)
     supplier = Supplier()
@@ -250,19 +255,56 @@ def test_an_outcome_is_told_again_when_the_register_was_away(register: FakeRegis
     assert supplier.given == [1]
 
 
-def test_a_register_that_is_away_is_logged_once_and_found_again() -> None:
+def test_a_register_that_is_away_is_logged_once_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.runner._REGISTER_AWAY_SECONDS", 0.05)
     before, after = FakeRegister(), FakeRegister()
     with serving(before) as port:
         pass
     after.deliveries = deliveries(1)
+    asked: list[int] = []
     with connect(f"127.0.0.1:{port}", "Development adapter/test") as channel:
         work = mailbox_work("test", Supplier(), channel, 30)
-        with capture_logs() as logs, in_thread(Runner(work).run):
-            time.sleep(2.0)
+
+        def lease(count: int) -> Sequence[pb.Delivery]:
+            asked.append(count)
+            return work.lease(count)
+
+        with capture_logs() as logs, in_thread(Runner(replace(work, lease=lease)).run):
+            eventually(lambda: len(asked) > 2, 10)
             with serving(after, port):
                 eventually(lambda: after.finished)
                 eventually(lambda: logs[-1]["event"] == "register is back")
                 assert [log["event"] for log in logs] == ["register away", "register is back"]
+
+
+def test_an_adapter_that_may_take_longer_than_two_thirds_of_its_lease_is_refused(
+    register: FakeRegister,
+) -> None:
+    supplier = Supplier()
+    supplier.deadline_seconds = 20
+    runner(register, supplier, lease_seconds=30)
+    with pytest.raises(ValueError, match="KRR_ADAPTER_LEASE_SECONDS, which is 29\\.9"):
+        runner(register, supplier, lease_seconds=29.9)
+
+
+def test_the_program_does_not_start_with_a_lease_too_short_for_its_adapter(tmp_path: Path) -> None:
+    program = subprocess.run(
+        [sys.executable, "-m", "adapters", "eboks"],
+        env={
+            **os.environ,
+            "KRR_TRACE_DIRECTORY": str(tmp_path),
+            "KRR_ADAPTER_LEASE_SECONDS": "10",
+            "KRR_EBOKS_URL": "https://eboks.example",
+            "KRR_EBOKS_TOKEN_FILE": str(tmp_path / "token"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+    assert (program.returncode, program.stderr) == (
+        2,
+        "eboks: its deadline of 20 s is more than two thirds of KRR_ADAPTER_LEASE_SECONDS, which is 10\n",
+    )
 
 
 def test_sigterm_ends_the_program_with_status_0(register: FakeRegister, tmp_path: Path) -> None:
