@@ -20,7 +20,9 @@ def make_with(python3: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\n{python3}\n")
     program.chmod(0o755)
-    environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    # Not the variables of a make that runs the tests.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    environment = kept | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
     return subprocess.run(["make", "run"], cwd=folder, env=environment, capture_output=True, text=True)
 
 
