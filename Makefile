@@ -7,9 +7,10 @@ STUBS := clients/python
 $(VENV)/ready: requirements.lock pyproject.toml clients/python/pyproject.toml
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "This needs Python 3.11 or newer; python3 is $$(python3 -V)."; exit 1; }
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "This python3 has no venv or pip: install the package that adds them (Debian: apt-get install python3-venv)."; exit 1; }
-	python3 -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable clients/python --editable .
+	@echo "Setting up $(VENV): once, a minute or two, some 150 MB to download."
+	@python3 -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable clients/python --editable .
 	@touch $@
 
 .PHONY: run
@@ -54,7 +55,7 @@ migrate: $(VENV)/ready ## Bring the database at KRR_DATABASE_URL to the newest s
 
 .PHONY: lock
 lock: $(VENV)/ready ## Write requirements.lock anew from the two pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-package krr-client --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-package krr-client \
 	  --no-header --no-annotate --upgrade --group dev pyproject.toml --output-file requirements.lock
 
 .PHONY: help

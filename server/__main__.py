@@ -133,31 +133,24 @@ class Server:
         self._server.start()
 
     def _add_services(self, settings: Settings) -> None:
-        store, tokens = self._store, Tokens(self._store.epoch)
-        shared = (store, tokens, _now, self._parse_identifier)
-        server = self._server
-        # The interceptor hands services a Call in place of gRPC's context, so they are not
+        shared = (self._store, Tokens(self._store.epoch), _now, self._parse_identifier)
+        # Any: the interceptor hands services a Call in place of gRPC's context, so they are not
         # of the generated servicer types.
-        register_service_pb2_grpc.add_RegisterServiceServicer_to_server(
-            RegisterService(*shared),  # type: ignore[arg-type]
-            server,
-        )
-        citizen_service_pb2_grpc.add_CitizenServiceServicer_to_server(
-            CitizenService(*shared),  # type: ignore[arg-type]
-            server,
-        )
-        mailbox_operator_service_pb2_grpc.add_MailboxOperatorServiceServicer_to_server(
-            MailboxOperatorService(*shared),  # type: ignore[arg-type]
-            server,
-        )
-        delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server(
-            DeliveryService(store, switch_off_wait=settings.switch_off_wait),  # type: ignore[arg-type]
-            server,
-        )
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminService(*shared),  # type: ignore[arg-type]
-            server,
-        )
+        services: list[tuple[Any, Any]] = [
+            (register_service_pb2_grpc.add_RegisterServiceServicer_to_server, RegisterService(*shared)),
+            (citizen_service_pb2_grpc.add_CitizenServiceServicer_to_server, CitizenService(*shared)),
+            (
+                mailbox_operator_service_pb2_grpc.add_MailboxOperatorServiceServicer_to_server,
+                MailboxOperatorService(*shared),
+            ),
+            (
+                delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server,
+                DeliveryService(self._store, settings.switch_off_wait),
+            ),
+            (admin_service_pb2_grpc.add_AdminServiceServicer_to_server, AdminService(*shared)),
+        ]
+        for add_to_server, service in services:
+            add_to_server(service, self._server)
 
     def _parse_identifier(self, text: str) -> PersonIdentifier:
         return parse_person_identifier(

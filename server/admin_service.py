@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from google.protobuf.message import Message
@@ -27,24 +28,18 @@ _DEFAULT_PAGE = 100
 _LAST = 2**63 - 1
 
 
+@dataclass(frozen=True)
 class AdminService:
     """One method for each RPC of admin_service.proto, in its order."""
 
-    def __init__(
-        self,
-        store: Store,
-        tokens: Tokens,
-        now: Callable[[], datetime],
-        parse_identifier: Callable[[str], PersonIdentifier],
-    ) -> None:
-        self._store = store
-        self._tokens = tokens
-        self._now = now
-        self._parse_identifier = parse_identifier
+    store: Store
+    tokens: Tokens
+    now: Callable[[], datetime]
+    parse_identifier: Callable[[str], PersonIdentifier]
 
     def LoadPersons(self, request: pb.LoadPersonsRequest, call: Call) -> pb.LoadPersonsResponse:
         translate.batch_size_in("persons", len(request.persons), MAX_BATCH)
-        now = self._now()
+        now = self.now()
         persons = [self._person(f"persons[{i}]", each, now) for i, each in enumerate(request.persons)]
         if len({person.identifier for person in persons}) < len(persons):
             raise InvalidValue(Reason.INVALID_FIELD, "persons", "no identifier twice")
@@ -53,7 +48,7 @@ class AdminService:
             loaded = transaction.load(persons)
             return Answer("LOADED", transaction.last_change_number(), loaded)
 
-        answer = self._store.write(
+        answer = self.store.write(
             call.caller,
             do,
             deadline=call.deadline,
@@ -61,7 +56,7 @@ class AdminService:
         )
         return pb.LoadPersonsResponse(
             loaded_count=answer.affected_count,
-            freshness_token=self._tokens.freshness(answer.change_number),
+            freshness_token=self.tokens.freshness(answer.change_number),
             duplicate=answer.duplicate,
         )
 
@@ -69,14 +64,14 @@ class AdminService:
         page_size = translate.count_from(
             "page_size", request.page_size, most=MAX_BATCH, default=_DEFAULT_PAGE
         )
-        after = self._tokens.read_page(request.page_token)
+        after = self.tokens.read_page(request.page_token)
         adapter = _adapter_name(request.adapter)
         if request.state not in pb.DeliveryState.values():
             raise InvalidValue(Reason.INVALID_FIELD, "state", "a state of the contract")
         if request.min_failed_attempts < 0:
             raise InvalidValue(Reason.INVALID_FIELD, "min_failed_attempts", "0 or more")
         all_states = request.state == pb.DELIVERY_STATE_UNSPECIFIED
-        rows = self._store.read(
+        rows = self.store.read(
             lambda reader: deliveries.list_deliveries(
                 reader,
                 adapter=adapter,
@@ -89,7 +84,7 @@ class AdminService:
         )
         return pb.ListDeliveriesResponse(
             deliveries=[_delivery_to(row) for row in rows],
-            next_page_token=self._tokens.page(rows[-1].id) if len(rows) == page_size else "",
+            next_page_token=self.tokens.page(rows[-1].id) if len(rows) == page_size else "",
         )
 
     def RetryDeliveries(self, request: pb.RetryDeliveriesRequest, call: Call) -> pb.RetryDeliveriesResponse:
@@ -98,7 +93,7 @@ class AdminService:
             raise InvalidValue(Reason.INVALID_FIELD, "delivery_ids", "either delivery_ids or adapter")
         if len(request.delivery_ids) > MAX_BATCH:
             raise InvalidValue(Reason.BATCH_SIZE, "delivery_ids", f"1 to {MAX_BATCH} items")
-        answer = self._store.write(
+        answer = self.store.write(
             call.caller,
             lambda transaction: Answer(
                 "RETRIED",
@@ -113,12 +108,12 @@ class AdminService:
         page_size = translate.count_from(
             "page_size", request.page_size, most=MAX_BATCH, default=_DEFAULT_PAGE
         )
-        before = self._tokens.read_page(request.page_token)
+        before = self.tokens.read_page(request.page_token)
         if request.state not in pb.MessageState.values():
             raise InvalidValue(Reason.INVALID_FIELD, "state", "a state of the contract")
         all_states = request.state == pb.MESSAGE_STATE_UNSPECIFIED
         state = "" if all_states else pb.MessageState.Name(request.state).removeprefix("MESSAGE_STATE_")
-        rows = self._store.read(
+        rows = self.store.read(
             lambda reader: messages.list_messages(
                 reader,
                 state=state,
@@ -130,7 +125,7 @@ class AdminService:
         )
         return pb.ListMessagesResponse(
             messages=[_message_to(row) for row in rows],
-            next_page_token=self._tokens.page(rows[-1].change_number) if len(rows) == page_size else "",
+            next_page_token=self.tokens.page(rows[-1].change_number) if len(rows) == page_size else "",
         )
 
     def RetryMessages(self, request: pb.RetryMessagesRequest, call: Call) -> pb.RetryMessagesResponse:
@@ -138,7 +133,7 @@ class AdminService:
         ids: list[uuid.UUID] = [
             translate.uuid_from(f"message_ids[{i}]", each) for i, each in enumerate(request.message_ids)
         ]
-        answer = self._store.write(
+        answer = self.store.write(
             call.caller,
             lambda transaction: Answer("RETRIED", affected_count=messages.retry_messages(transaction, ids)),
             deadline=call.deadline,
@@ -147,7 +142,7 @@ class AdminService:
         return pb.RetryMessagesResponse(retried_count=answer.affected_count, duplicate=answer.duplicate)
 
     def _person(self, path: str, given: pb.PersonToLoad, now: datetime) -> Person:
-        identifier = translate.named_field(f"{path}.identifier", self._parse_identifier, given.identifier)
+        identifier = translate.named_field(f"{path}.identifier", self.parse_identifier, given.identifier)
         if given.status == person_pb2.PERSON_STATUS_DELETED:
             bare = pb.PersonToLoad(identifier=given.identifier, status=given.status)
             if given != bare:
@@ -183,7 +178,7 @@ class AdminService:
             operator = translate.operator_from(
                 f"{field}.operator_organisation_number",
                 box.operator_organisation_number,
-                self._store.operators,
+                self.store.operators,
             )
             if operator in mailboxes:
                 raise InvalidValue(Reason.INVALID_FIELD, field, "one mailbox per operator")

@@ -1,6 +1,7 @@
 """CitizenService: what a citizen does with the own entry."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from krr.v1 import citizen_service_pb2 as pb
@@ -36,30 +37,24 @@ _Write = (
 )
 
 
+@dataclass(frozen=True)
 class CitizenService:
     """One method for each RPC of citizen_service.proto, in its order."""
 
-    def __init__(
-        self,
-        store: Store,
-        tokens: Tokens,
-        now: Callable[[], datetime],
-        parse_identifier: Callable[[str], PersonIdentifier],
-    ) -> None:
-        self._store = store
-        self._tokens = tokens
-        self._now = now
-        self._parse_identifier = parse_identifier
+    store: Store
+    tokens: Tokens
+    now: Callable[[], datetime]
+    parse_identifier: Callable[[str], PersonIdentifier]
 
     def GetPerson(self, request: pb.GetPersonRequest, call: Call) -> pb.GetPersonResponse:
         identifier = self._own_identifier(request.identifier, call)
-        fresh = self._tokens.read_freshness(request.at_least_as_fresh)
+        fresh = self.tokens.read_freshness(request.at_least_as_fresh)
 
         def read(reader: Reader) -> Person:
             must_be_fresh(reader, fresh)
             return reader.persons([identifier])[identifier]
 
-        person = self._store.read(read, deadline=call.deadline)
+        person = self.store.read(read, deadline=call.deadline)
         return pb.GetPersonResponse(
             person=translate.person_to(person), mailboxes=translate.own_mailboxes_to(person)
         )
@@ -105,7 +100,7 @@ class CitizenService:
 
     def ChooseMailbox(self, request: pb.ChooseMailboxRequest, call: Call) -> pb.ChooseMailboxResponse:
         operator = translate.operator_from(
-            "operator_organisation_number", request.operator_organisation_number, self._store.operators
+            "operator_organisation_number", request.operator_organisation_number, self.store.operators
         )
         answer = self._write(request, call, lambda person, _: person.choose_mailbox(operator))
         return pb.ChooseMailboxResponse(answer=answer)
@@ -117,7 +112,7 @@ class CitizenService:
         self, request: "_Write", call: Call, verb: Callable[[Person, datetime], Person]
     ) -> person_pb2.WriteAnswer:
         identifier = self._own_identifier(request.identifier, call)
-        now = self._now()
+        now = self.now()
 
         def do(transaction: Transaction) -> Answer:
             before = transaction.person(identifier)
@@ -129,16 +124,16 @@ class CitizenService:
             number = transaction.record(change, now)
             return Answer("UNCHANGED" if number == before.change_number else "CHANGED", number)
 
-        answer = self._store.write(
+        answer = self.store.write(
             call.caller,
             do,
             deadline=call.deadline,
             request=translate.write_request(request, request.request_id),
         )
-        return translate.write_answer_to(answer, self._tokens.freshness(answer.change_number))
+        return translate.write_answer_to(answer, self.tokens.freshness(answer.change_number))
 
     def _own_identifier(self, text: str, call: Call) -> PersonIdentifier:
-        identifier = translate.named_field("identifier", self._parse_identifier, text)
+        identifier = translate.named_field("identifier", self.parse_identifier, text)
         if call.caller.kind is CallerKind.CITIZEN and identifier != call.caller.subject:
             raise Refusal(Reason.OTHER_PERSON)
         return identifier

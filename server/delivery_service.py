@@ -1,5 +1,6 @@
 """DeliveryService: how adapters get their work and say what became of it."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from krr.v1 import delivery_service_pb2 as pb
@@ -19,27 +20,27 @@ _LONGEST_DELAY = timedelta(hours=24)
 _MAX_GATEWAY_ID = 100
 
 
+@dataclass(frozen=True)
 class DeliveryService:
     """One method for each RPC of delivery_service.proto, in its order.
 
     switch_off_wait: how long an old operator's off waits for the new operator's on.
     """
 
-    def __init__(self, store: Store, *, switch_off_wait: timedelta) -> None:
-        self._store = store
-        self._switch_off_wait = switch_off_wait
+    store: Store
+    switch_off_wait: timedelta
 
     def LeaseDeliveries(self, request: pb.LeaseDeliveriesRequest, call: Call) -> pb.LeaseDeliveriesResponse:
         limit = translate.count_from("max_deliveries", request.max_deliveries, most=MAX_LEASED)
         duration = _lease_duration(request)
-        leased = self._store.write(
+        leased = self.store.write(
             call.caller,
             lambda transaction: deliveries.lease_deliveries(
                 transaction,
                 call.caller.subject,
                 limit=limit,
                 duration=duration,
-                wait_for_new_operator=self._switch_off_wait,
+                wait_for_new_operator=self.switch_off_wait,
             ),
             deadline=call.deadline,
         )
@@ -70,7 +71,7 @@ class DeliveryService:
                 outcome = Refused(translate.error_code_from("refused.error_code", request.refused.error_code))
             case _:
                 raise InvalidValue(Reason.INVALID_FIELD, "outcome", "one of its fields")
-        self._store.write(
+        self.store.write(
             call.caller,
             lambda transaction: deliveries.finish_delivery(
                 transaction, call.caller.subject, request.delivery_id, lease_token, outcome
@@ -87,7 +88,7 @@ class DeliveryService:
         channel = _channel_of(call)
         if pb.Channel.Name(request.channel) != f"CHANNEL_{channel}":
             raise Refusal(Reason.CALLER_NOT_ALLOWED)
-        leased = self._store.write(
+        leased = self.store.write(
             call.caller,
             lambda transaction: messages.lease_messages(transaction, channel, limit=limit, duration=duration),
             deadline=call.deadline,
@@ -122,7 +123,7 @@ class DeliveryService:
                 outcome = Refused(translate.error_code_from("failed.error_code", request.failed.error_code))
             case _:
                 raise InvalidValue(Reason.INVALID_FIELD, "outcome", "one of its fields")
-        self._store.write(
+        self.store.write(
             call.caller,
             lambda transaction: messages.finish_message(
                 transaction, _channel_of(call), message_id, lease_token, outcome
@@ -140,7 +141,7 @@ class DeliveryService:
                 failure = translate.error_code_from("failed.error_code", request.failed.error_code)
             case _:
                 raise InvalidValue(Reason.INVALID_FIELD, "outcome", "one of its fields")
-        self._store.write(
+        self.store.write(
             call.caller,
             lambda transaction: messages.record_receipt(
                 transaction, _channel_of(call), receipt_token, failure

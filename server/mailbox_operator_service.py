@@ -1,6 +1,7 @@
 """MailboxOperatorService: what operators report about their own mailboxes."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from krr.v1 import mailbox_operator_service_pb2 as pb
@@ -22,28 +23,22 @@ _Create = pb.CreateMailboxRequest | pb.CreateAndChooseMailboxRequest
 _Write = _Create | pb.MailboxOperatorServiceChooseMailboxRequest | pb.DeleteMailboxRequest
 
 
+@dataclass(frozen=True)
 class MailboxOperatorService:
     """One method for each RPC of mailbox_operator_service.proto, in its order."""
 
-    def __init__(
-        self,
-        store: Store,
-        tokens: Tokens,
-        now: Callable[[], datetime],
-        parse_identifier: Callable[[str], PersonIdentifier],
-    ) -> None:
-        self._store = store
-        self._tokens = tokens
-        self._now = now
-        self._parse_identifier = parse_identifier
+    store: Store
+    tokens: Tokens
+    now: Callable[[], datetime]
+    parse_identifier: Callable[[str], PersonIdentifier]
 
     def MayChooseMailbox(
         self, request: pb.MayChooseMailboxRequest, call: Call
     ) -> pb.MayChooseMailboxResponse:
         self._operator(call)
         try:
-            identifier = self._parse_identifier(request.identifier)
-            persons = self._store.read(lambda reader: reader.persons([identifier]), deadline=call.deadline)
+            identifier = self.parse_identifier(request.identifier)
+            persons = self.store.read(lambda reader: reader.persons([identifier]), deadline=call.deadline)
             persons[identifier].may_choose_mailbox()
         except Refusal as refusal:
             return pb.MayChooseMailboxResponse(result=pb.MailboxResult.Value(_result(refusal)))
@@ -76,18 +71,18 @@ class MailboxOperatorService:
         self, request: _Write, call: Call, verb: Callable[[Person, OrganisationNumber], Person]
     ) -> pb.MailboxAnswer:
         operator = self._operator(call)
-        now = self._now()
+        now = self.now()
 
         def do(transaction: Transaction) -> Answer:
             # A refusal is an answer like any other: kept with the event and given again.
             try:
-                before = transaction.person(self._parse_identifier(request.identifier))
+                before = transaction.person(self.parse_identifier(request.identifier))
                 change = Change(before, verb(before, operator))
             except Refusal as refusal:
                 return Answer(_result(refusal))
             return Answer("MAILBOX_RESULT_OK", transaction.record(change, now))
 
-        answer = self._store.write(
+        answer = self.store.write(
             call.caller,
             do,
             deadline=call.deadline,
@@ -97,13 +92,13 @@ class MailboxOperatorService:
         return pb.MailboxAnswer(
             result=pb.MailboxResult.Value(answer.result),
             change_number=number,
-            freshness_token=self._tokens.freshness(number) if number else "",
+            freshness_token=self.tokens.freshness(number) if number else "",
             duplicate=answer.duplicate,
         )
 
     def _operator(self, call: Call) -> OrganisationNumber:
         operator = OrganisationNumber(call.caller.subject)
-        if operator not in self._store.operators:
+        if operator not in self.store.operators:
             raise Refusal(Reason.CALLER_NOT_ALLOWED)
         return operator
 

@@ -1,6 +1,7 @@
 """RegisterService: what public bodies read."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from krr.v1 import register_service_pb2 as pb
@@ -17,30 +18,24 @@ from server.store.transaction import Reader
 from server.tokens import Tokens
 
 
+@dataclass(frozen=True)
 class RegisterService:
     """One method for each RPC of register_service.proto, in its order."""
 
-    def __init__(
-        self,
-        store: Store,
-        tokens: Tokens,
-        now: Callable[[], datetime],
-        parse_identifier: Callable[[str], PersonIdentifier],
-    ) -> None:
-        self._store = store
-        self._tokens = tokens
-        self._now = now
-        self._parse_identifier = parse_identifier
+    store: Store
+    tokens: Tokens
+    now: Callable[[], datetime]
+    parse_identifier: Callable[[str], PersonIdentifier]
 
     def LookUpPersons(self, request: pb.LookUpPersonsRequest, call: Call) -> pb.LookUpPersonsResponse:
         translate.batch_size_in("identifiers", len(request.identifiers), MAX_BATCH)
         purpose = translate.purpose_from(request.purpose)
-        fresh = self._tokens.read_freshness(request.at_least_as_fresh)
-        now = self._now()
+        fresh = self.tokens.read_freshness(request.at_least_as_fresh)
+        now = self.now()
         identifiers: dict[str, PersonIdentifier | Reason] = {}
         for text in request.identifiers:
             try:
-                identifiers[text] = self._parse_identifier(text)
+                identifiers[text] = self.parse_identifier(text)
             except InvalidValue as invalid:
                 identifiers[text] = invalid.reason
         wanted = [each for each in identifiers.values() if not isinstance(each, Reason)]
@@ -49,7 +44,7 @@ class RegisterService:
             must_be_fresh(reader, fresh)
             return reader.persons(wanted) if wanted else {}
 
-        persons = self._store.read(read, deadline=call.deadline)
+        persons = self.store.read(read, deadline=call.deadline)
         entries = {
             text: translate.refused_entry_to(text, found)
             if isinstance(found, Reason)
@@ -59,17 +54,17 @@ class RegisterService:
         return pb.LookUpPersonsResponse(entries=[entries[text] for text in request.identifiers])
 
     def ListChanges(self, request: pb.ListChangesRequest, call: Call) -> pb.ListChangesResponse:
-        after = self._tokens.read_cursor(request.after_cursor)
+        after = self.tokens.read_cursor(request.after_cursor)
         page_size = translate.count_from("page_size", request.page_size, most=MAX_BATCH, default=MAX_BATCH)
 
         def read(reader: Reader) -> list[Person]:
             must_be_fresh(reader, after)
             return reader.changes(after, page_size)
 
-        persons = self._store.read(read, deadline=call.deadline)
+        persons = self.store.read(read, deadline=call.deadline)
         return pb.ListChangesResponse(
             persons=[translate.person_to(person) for person in persons],
-            cursor=self._tokens.cursor(persons[-1].change_number if persons else after),
+            cursor=self.tokens.cursor(persons[-1].change_number if persons else after),
             # One statement read the page: had there been more, it would be full.
             caught_up=len(persons) < page_size,
         )
