@@ -33,7 +33,7 @@ class Behaviour(StrEnum):
     DOWN = "down"
     SLOW = "slow"
     REFUSE = "refuse"
-    LOSE_ANSWER = "lose-answer"
+    LOSE_ANSWER = "lose_answer"
 
 
 _DEFAULT_ADDRESSES = {
@@ -102,14 +102,14 @@ def behaviour(
     """Make a supplier misbehave, or behave again; without BEHAVIOUR, say how it does.
 
     down: cuts every connection. slow: waits 30 seconds. refuse: says no in its own words.
-    lose-answer: does the work, then cuts the connection.
+    lose_answer: does the work, then cuts the connection.
     """
-    body = {"behaviour": behaviour.replace("-", "_")} if behaviour else None
+    body = {"behaviour": behaviour} if behaviour else None
     switch = _ask(supplier, "PUT" if body else "GET", "behaviour", body)
     if as_json:
         typer.echo(json.dumps(switch, ensure_ascii=False))
     else:
-        typer.echo(f"{supplier}: {switch['behaviour'].replace('_', '-')}")
+        typer.echo(f"{supplier}: {switch['behaviour']}")
 
 
 @app.command()
