@@ -103,7 +103,7 @@ def test_the_deadline_of_one_write_does_not_hang_on_to_its_connection(database_u
     store.read(do, deadline=in_time())
     store.close()
     assert limits[0].endswith("ms")
-    assert limits[1] == "10s"
+    assert limits[1] == "2s"
 
 
 def test_a_write_whose_connection_is_cut_is_done_again_and_has_one_effect(

@@ -66,15 +66,19 @@ def _start(supervisor: Supervisor, run: Path, traces: Path) -> None:
     suppliers = run / "suppliers"
     fresh = not suppliers.exists()
     given = os.environ.get("KRR_DATABASE_URL")
+    typer.echo("starting the database ...")
     database_url = given or _private_postgresql(supervisor, run / "postgresql")
     supervisor.run(parts.migration(database_url, traces))
     citizens = next(persons_in(TEST_CITIZENS, lambda _length: None))
+    typer.echo("starting the sandbox suppliers ...")
     supervisor.start(*parts.sandboxes(suppliers))
     if fresh:
         _seed_accounts(citizens)
+    typer.echo("starting the register ...")
     supervisor.start(parts.server(database_url, traces))
     with connected(parts.register_address(), ADMINISTRATOR) as channel:
         load_persons(AdminServiceStub(channel), citizens)
+    typer.echo("starting the adapters ...")
     supervisor.start(*parts.adapters(suppliers, traces))
     # The address given may hold a password.
     database = "as KRR_DATABASE_URL says" if given else database_url
