@@ -1,7 +1,5 @@
 """A real PostgreSQL for each test process, a database for each test, a server on a real port."""
 
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,20 +20,19 @@ from sqlalchemy import NullPool, create_engine, make_url
 from server.__main__ import Server
 from server.config import Settings
 from server.store import private_postgres, schema
+from tests.open_folder import open_folder
 from tests.people import DIGIPOST, EBOKS, PUBLIC_BODY
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """URL of a PostgreSQL whose database `krr` is migrated; without fsync, for speed."""
-    # Not pytest's folder, which the user who runs PostgreSQL cannot enter where the tests run as root.
-    folder = Path(tempfile.mkdtemp())
-    running = private_postgres.start(folder, durable=False)
-    with create_engine(running.url, poolclass=NullPool).connect() as connection:
-        schema.migrate(connection)
-    yield running.url
-    running.stop()
-    shutil.rmtree(folder)
+    with open_folder() as folder:
+        running = private_postgres.start(folder, durable=False)
+        with create_engine(running.url, poolclass=NullPool).connect() as connection:
+            schema.migrate(connection)
+        yield running.url
+        running.stop()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from sqlalchemy import make_url
 from tests.conftest import Register
 from tests.e2e.model import OPERATORS, ModelPerson
 from tests.e2e.parts import ADAPTERS, Parts, all_parts
-from tests.e2e.up import folder_for_up
+from tests.open_folder import open_folder
 from tests.people import DIGIPOST, EBOKS, request_id, synthetic_identifiers
 
 PERSONS = list(itertools.islice(synthetic_identifiers(), 50))
@@ -53,7 +53,7 @@ class Run:
 @pytest.fixture(scope="module")
 def finished() -> Any:
     """A run with all its kills, everything drained, and the reader's copy of the feed."""
-    with folder_for_up() as folder, all_parts(folder) as parts:
+    with open_folder() as folder, all_parts(folder) as parts:
         _open_accounts(parts)
         run = Run(parts)
         copy: dict[str, person_pb2.Person] = {}

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.up import BIN, Everything, environment_on_free_ports, everything_up, folder_for_up
+from tests.e2e.up import BIN, Everything, environment_on_free_ports, everything_up
+from tests.open_folder import open_folder
 
 
 def test_up_starts_once_revives_what_dies_and_ends_without_a_trace() -> None:
@@ -32,7 +33,7 @@ def test_up_starts_once_revives_what_dies_and_ends_without_a_trace() -> None:
 
 
 def test_killing_up_itself_leaves_no_process_and_loses_nothing_with_keep() -> None:
-    with folder_for_up() as folder:
+    with open_folder() as folder:
         environment = environment_on_free_ports() | {"KRR_KEEP": "1"}
         with everything_up(folder, environment, signal.SIGKILL) as everything:
             everything.shell("krr reserve 26826499361")
@@ -45,7 +46,7 @@ def test_killing_up_itself_leaves_no_process_and_loses_nothing_with_keep() -> No
 
 def test_a_taken_port_is_named_before_anything_starts() -> None:
     environment = environment_on_free_ports()
-    with folder_for_up() as folder, socket.create_server(("127.0.0.1", 0)) as taken:
+    with open_folder() as folder, socket.create_server(("127.0.0.1", 0)) as taken:
         environment["KRR_SANDBOX_LINK"] = f"127.0.0.1:{taken.getsockname()[1]}"
         refused = subprocess.run(
             [BIN / "krr", "up"], cwd=folder, env=environment, capture_output=True, text=True

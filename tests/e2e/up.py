@@ -1,17 +1,16 @@
 """`krr up` as its user runs it, in a folder and on ports of its own."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.parts import free_port
+from tests.open_folder import open_folder
 
 BIN = Path(sys.executable).parent
 _LISTENING = (
@@ -57,15 +56,6 @@ def environment_on_free_ports() -> dict[str, str]:
 
 
 @contextmanager
-def folder_for_up() -> Iterator[Path]:
-    """Where `krr up` keeps its state; not pytest's, which `nobody` cannot enter."""
-    made = Path(tempfile.mkdtemp())
-    made.chmod(0o711)
-    yield made
-    shutil.rmtree(made)
-
-
-@contextmanager
 def everything_up(
     folder: Path | None = None,
     environment: dict[str, str] | None = None,
@@ -74,7 +64,7 @@ def everything_up(
     """`krr up`, until it says that all is there; ended as by Ctrl-C, or as told."""
     environment = environment or environment_on_free_ports()
     with ExitStack() as stack:
-        folder = folder or stack.enter_context(folder_for_up())
+        folder = folder or stack.enter_context(open_folder())
         up = stack.enter_context(
             subprocess.Popen(
                 [BIN / "krr", "up"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True

@@ -15,6 +15,7 @@ from grpc import StatusCode
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from krr.v1 import citizen_service_pb2, register_service_pb2
 
+from tests.open_folder import open_folder
 from tests.people import KARI, OLA, register_request, request_id
 from tests.people import synthetic_identifiers as people
 from tests.server.database import connect
@@ -38,14 +39,14 @@ LOOK_UP = register_service_pb2.LookUpPersonsRequest(
 
 
 @pytest.fixture(scope="module")
-def durable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def durable() -> Iterator[Postgres]:
     """A durable PostgreSQL, migrated by the command."""
-    directory = tmp_path_factory.mktemp("durable")
-    postgres = Postgres(directory / "postgres")
-    migrated = run(directory, "migrate", database_url=postgres.url)
-    assert migrated.returncode == 0, migrated.stderr
-    yield postgres
-    postgres.end()
+    with open_folder() as folder:
+        postgres = Postgres(folder / "postgres")
+        migrated = run(folder, "migrate", database_url=postgres.url)
+        assert migrated.returncode == 0, migrated.stderr
+        yield postgres
+        postgres.end()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from server.store import private_postgres, schema
 from server.store.schema import UnsafeDatabase
 from server.store.store import Store
 from server.store.tables import metadata
+from tests.open_folder import open_folder
 from tests.store import steps
 from tests.store.conftest import connect
 
@@ -107,13 +108,14 @@ def test_a_postgresql_without_fsync_is_refused(database_url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def durable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def durable() -> Iterator[str]:
     """URL of a migrated register on a PostgreSQL with the settings of production."""
-    running = private_postgres.start(tmp_path_factory.mktemp("durable"), durable=True)
-    with create_engine(running.url, poolclass=NullPool).connect() as connection:
-        schema.migrate(connection)
-    yield running.url
-    running.stop()
+    with open_folder() as folder:
+        running = private_postgres.start(folder, durable=True)
+        with create_engine(running.url, poolclass=NullPool).connect() as connection:
+            schema.migrate(connection)
+        yield running.url
+        running.stop()
 
 
 def test_a_postgresql_as_it_comes_is_accepted(durable: str) -> None:

@@ -3,7 +3,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import psycopg
 import pytest
 
 from server.store.private_postgres import database_url, start
+from tests.open_folder import open_folder
 
 LAUNCHER = [sys.executable, "-m", "server.store.private_postgres"]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes user")
@@ -20,10 +20,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes user")
 @pytest.fixture(scope="module")
 def data_dir() -> Iterator[Path]:
     """The same data for every test here: making it is what takes time."""
-    # Not tmp_path: as root, `nobody` cannot enter that.
-    folder = Path(tempfile.mkdtemp())
-    yield folder
-    shutil.rmtree(folder)
+    with open_folder() as folder:
+        yield folder
 
 
 def query(url: str, statement: str) -> object:
