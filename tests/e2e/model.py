@@ -21,7 +21,7 @@ class ModelPerson:
         before = self.chosen
         match verb:
             case "register":
-                self.__init__(active=True, mobile=argument)  # type: ignore[misc]
+                vars(self).update(vars(ModelPerson(active=True, mobile=argument)))
             case "update_email":
                 self.email = argument
             case "update_mobile":
@@ -31,7 +31,7 @@ class ModelPerson:
             case "cancel_reservation":
                 self.reserved = False
             case "delete":
-                self.__init__(active=self.reserved, reserved=self.reserved)  # type: ignore[misc]
+                vars(self).update(vars(ModelPerson(active=self.reserved, reserved=self.reserved)))
             case "create":
                 self.mailboxes.add(argument)
             case "create_and_choose":
