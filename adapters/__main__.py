@@ -85,9 +85,9 @@ def main() -> int:
         # Without the values: one of them may be a secret.
         for problem in error.errors(include_input=False, include_url=False):
             where = "_".join(str(part) for part in problem["loc"])
-            print(f"{error.title}, {where}: {problem['msg']}", file=sys.stderr)  # noqa: T201
+            sys.stderr.write(f"{error.title}, {where}: {problem['msg']}\n")
     except (OSError, ValueError) as error:
-        print(f"{chosen}: {error}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"{chosen}: {error}\n")
     return 2
 
 
@@ -99,7 +99,8 @@ def _third_party(chosen: str) -> tuple[str, MakeWork]:
 
 def _run(name: str, make: MakeWork, settings: AdapterSettings) -> int:
     configure_telemetry(f"adapter-{name}", settings.trace_directory)
-    GrpcInstrumentorClient(filter_=filters.negate(_NOT_TRACED)).instrument()  # type: ignore[no-untyped-call]
+    instrumentor: Any = GrpcInstrumentorClient  # it has no types
+    instrumentor(filter_=filters.negate(_NOT_TRACED)).instrument()
     given = settings.adapter_credential
     credential = given.get_secret_value() if given else f"Development adapter/{name}"
     stop = threading.Event()

@@ -28,8 +28,7 @@ class Health(HealthServicer):
         watch: Any = partial(HealthServicer.Watch, self)
         check.experimental_thread_pool = watch.experimental_thread_pool = pool
         watch.experimental_non_blocking = True
-        self.Check = check  # type: ignore[method-assign]
-        self.Watch = watch  # type: ignore[method-assign]
+        vars(self).update(Check=check, Watch=watch)
 
 
 class DatabaseWatch:

@@ -63,7 +63,7 @@ def test_a_value_is_no_template() -> None:
         pb.Message(kind=pb.MESSAGE_KIND_MAILBOX_CHOSEN),
         pb.Message(language=person_pb2.LANGUAGE_NB),
         pb.Message(kind=99, language=person_pb2.LANGUAGE_NB),  # type: ignore[arg-type]  # a newer register's
-        pb.Message(kind=pb.MESSAGE_KIND_MAILBOX_CHOSEN, language=99),  # type: ignore[arg-type]
+        pb.Message(kind=pb.MESSAGE_KIND_MAILBOX_CHOSEN, language=99),  # type: ignore[arg-type]  # likewise
     ],
 )
 def test_a_message_without_a_text_says_so(message: pb.Message) -> None:
