@@ -52,7 +52,7 @@ def _contact(kind: str) -> list[Column[object]]:
 
 # One row. last_change_number is taken last in each transaction and its lock held until the
 # commit, so change numbers become visible in their own order: a reader of the feed that saw
-# n has seen all below. caller_key turns a citizen's identity into the pseudonym in request.
+# n has seen all below. caller_key turns citizens and bodies into the pseudonyms and hashes in request.
 register = Table(
     "register",
     metadata,
@@ -121,7 +121,7 @@ history = Table(
 )
 
 # First answers, so that a repeated request is answered and not done again. No personal
-# data: the caller is a pseudonym or an organisation, the body a hash.
+# data: the caller is a pseudonym or an organisation, the body a keyed hash.
 request = Table(
     "request",
     metadata,

@@ -1,5 +1,6 @@
 """A repeated request: done once, answered the same each time."""
 
+import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -200,3 +201,19 @@ def test_stored_requests_do_not_tell_which_citizen_sent_them(
     assert "citizen/" in stored
     assert OLA not in stored
     assert "example.com" not in stored
+
+
+def test_neither_who_called_nor_what_was_asked_can_be_found_by_trying(
+    store: Store, database: psycopg.Connection
+) -> None:
+    asked = steps.request(hashlib.sha256(OLA.encode()).digest())
+    register(store, OLA)
+    write(store, OLA, _reserve, asked)
+
+    [(caller, body_hash)] = database.execute(
+        "SELECT caller, body_hash FROM request WHERE request_id = %s", [asked.request_id]
+    ).fetchall()
+
+    assert OLA not in caller
+    assert hashlib.sha256(OLA.encode()).hexdigest()[:32] not in caller
+    assert body_hash != asked.body_hash
