@@ -21,6 +21,10 @@ run: $(VENV)/ready ## Start everything: register, adapters, sandbox suppliers, 1
 test: $(VENV)/ready ## Run the tests (T=path or PYTEST_ARGS=... to choose)
 	$(BIN)/pytest $(or $(T),tests) $(PYTEST_ARGS)
 
+.PHONY: test-long
+test-long: $(VENV)/ready ## Run the tests that have a full size in it, and print their figures (T=path to choose)
+	$(BIN)/pytest $(or $(T),tests) -m full_size_figures --full-size -n 0 -rP $(PYTEST_ARGS)
+
 .PHONY: check
 check: $(VENV)/ready ## Lint, types, protos, generated code: everything but the tests
 	$(BIN)/ruff check .

@@ -2,6 +2,8 @@
 
     python -m server            serve
     python -m server migrate    bring the database to the newest schema, then end
+    python -m server epoch show|keep|new
+                                after a restore: where the register stands, and what to make of it
 
 Settings are environment variables; server/config.py lists them.
 """
@@ -12,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -39,22 +42,31 @@ from pydantic import ValidationError
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from server import access
+from server import access, epoch
 from server.admin_service import AdminService
 from server.call import MAX_SECONDS, CallInterceptor
+from server.change_counter import ChangeCounter
 from server.citizen_service import CitizenService
 from server.config import Settings
 from server.delivery_service import DeliveryService
 from server.domain.identifiers import PersonIdentifier, parse_person_identifier
 from server.domain.rules import date_in_norway
-from server.health import DatabaseWatch, Health
+from server.epoch_watch import EpochWatch
+from server.feed import Feed
+from server.health import DatabaseHealth, Health
+from server.jobs.recount_shared_contact import RecountSharedContact
 from server.mailbox_operator_service import MailboxOperatorService
 from server.register_service import RegisterService
 from server.store import schema
+from server.store.epoch import RestoredDatabase
 from server.store.store import Store
+from server.streams import Streams
 from server.tokens import Tokens
+from server.witness import BrokenWitness, Witness
 
 _TIDY_EVERY_SECONDS = 600
+_STREAM_CONNECTIONS = 8
+_CANCEL_SECONDS = 5.0
 
 _log = structlog.get_logger()
 
@@ -91,18 +103,25 @@ _OPTIONS = [
 class Server:
     """The register, serving; `port` is where. Ends with end(), which may take drain_seconds.
 
-    Raises PolicyGap, UnsafeDatabase, OSError (the port is taken) or DBAPIError.
+    give_up: called with the reason when it must be ended, since it can serve no longer.
+
+    Raises PolicyGap, UnsafeDatabase, RestoredDatabase, BrokenWitness, OSError (the port is
+    taken) or DBAPIError.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, give_up: Callable[[str], None] = lambda _: None) -> None:
         access.check_policy(
             f"{service.full_name}/{method.name}" for service in _SERVICES for method in service.methods
         )
         self._drain_seconds = settings.drain_seconds
+        witness = Witness(settings.witness_file)
+        with epoch.transaction(settings) as connection:
+            standing = epoch.open_epoch(connection, witness)
         self._store = Store(
             settings.database_url,
-            # One each for the calls, for the watch and for tidying: none waits for another.
-            connections=settings.worker_threads + 2,
+            # One each for the calls, for the counter, for tidying and for recounting, and some for
+            # the streams: they read now and then.
+            connections=settings.worker_threads + 3 + _STREAM_CONNECTIONS,
             require_durable=not settings.test_accept_unsafe_postgresql,
         )
         self._accept_synthetic = settings.synthetic_identifiers
@@ -111,9 +130,13 @@ class Server:
             development=settings.development_credentials,
             parse_identifier=self._parse_identifier,
         )
+        self._epoch_watch = EpochWatch(self._store, witness, standing, give_up)
+        self._counter = ChangeCounter(self._epoch_watch.read)
+        self._recount = RecountSharedContact(self._store, _now)
+        self._streams = Streams(settings.max_streams, settings.stream_stall_seconds)
         self._server = grpc.server(
             ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="call"),
-            interceptors=[CallInterceptor(authenticate)],
+            interceptors=[CallInterceptor(authenticate, self._streams)],
             options=_OPTIONS,
         )
         self._add_services(settings)
@@ -128,20 +151,21 @@ class Server:
             self.port = self._server.add_insecure_port(settings.listen)
         except RuntimeError:
             raise OSError(f"cannot listen on {settings.listen}: is another server there?") from None
-        self._watch = DatabaseWatch(self._store, health, names)
-        self._watch.start()
-        self._server.start()
+        self._health = DatabaseHealth(self._counter, health, names)
+        for part in (self._counter, self._streams, self._health, self._recount, self._server):
+            part.start()
 
     def _add_services(self, settings: Settings) -> None:
         shared = (self._store, Tokens(self._store.epoch), _now, self._parse_identifier)
+        feed = Feed(self._store, self._counter, _STREAM_CONNECTIONS)
         # Any: the interceptor hands services a Call in place of gRPC's context, so they are not
         # of the generated servicer types.
         services: list[tuple[Any, Any]] = [
-            (register_service_pb2_grpc.add_RegisterServiceServicer_to_server, RegisterService(*shared)),
+            (register_service_pb2_grpc.add_RegisterServiceServicer_to_server, RegisterService(*shared, feed)),
             (citizen_service_pb2_grpc.add_CitizenServiceServicer_to_server, CitizenService(*shared)),
             (
                 mailbox_operator_service_pb2_grpc.add_MailboxOperatorServiceServicer_to_server,
-                MailboxOperatorService(*shared),
+                MailboxOperatorService(*shared, feed),
             ),
             (
                 delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server,
@@ -164,8 +188,16 @@ class Server:
 
     def end(self) -> None:
         """Take no new calls, let those under way finish, close the database."""
-        self._watch.end()
-        self._server.stop(self._drain_seconds).wait()
+        self._health.end()
+        self._recount.end()
+        ended = self._server.stop(self._drain_seconds)
+        # Those who watch and wait are told to go on elsewhere.
+        self._counter.end()
+        self._streams.end()
+        # gRPC should have cancelled the rest by then; if it is mistaken, the server ends all the same.
+        ended.wait(self._drain_seconds + _CANCEL_SECONDS)
+        self._streams.pool.shutdown(wait=False)
+        self._epoch_watch.end()
         self._store.close()
 
 
@@ -183,22 +215,26 @@ def migrate(settings: Settings) -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    # A queue that a signal handler may put to at any moment; an Event is not.
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    """Serve until SIGTERM or SIGINT, or until the server gives up."""
+    # Why to end; empty where a signal asked for it. A queue that a signal handler may put to
+    # at any moment; an Event is not.
+    reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: signals.put(received))
-    server = Server(settings)
+        signal.signal(number, lambda *_: reasons.put(""))
+    server = Server(settings, reasons.put)
     _log.info("serving", listen=settings.listen, port=server.port)
     threading.Thread(target=_tidy_for_ever, args=(server,), name="tidy", daemon=True).start()
-    signals.get()
+    reason = reasons.get()
     server.end()
-    _log.info("ended")
+    _log.info("ended", reason=reason)
     # A call that hangs with its database was cancelled, but its thread cannot be, and Python
     # would wait for it.
     provider: Any = trace.get_tracer_provider()
     provider.shutdown()
-    os._exit(0)
+    if reason:
+        sys.stderr.write(f"{reason}\n")
+        sys.stderr.flush()
+    os._exit(1 if reason else 0)
 
 
 def _tidy_for_ever(server: Server) -> None:
@@ -212,7 +248,13 @@ def _tidy_for_ever(server: Server) -> None:
 
 
 def main() -> None:
-    commands = {(): serve, ("migrate",): migrate}
+    commands = {
+        (): serve,
+        ("migrate",): migrate,
+        ("epoch", "show"): epoch.show,
+        ("epoch", "keep"): epoch.keep,
+        ("epoch", "new"): epoch.new,
+    }
     command = commands.get(tuple(sys.argv[1:]))
     if command is None:
         sys.exit((__doc__ or "").strip())
@@ -226,7 +268,7 @@ def main() -> None:
     configure_telemetry("server", settings.trace_directory)
     try:
         command(settings)
-    except (access.PolicyGap, schema.UnsafeDatabase, OSError) as error:
+    except (access.PolicyGap, schema.UnsafeDatabase, RestoredDatabase, BrokenWitness, OSError) as error:
         sys.exit(str(error))
     except DBAPIError as error:
         sys.exit(f"the database at KRR_DATABASE_URL does not answer: {type(error.orig).__name__}")

@@ -20,7 +20,9 @@ _ADMINISTRATOR = frozenset({CallerKind.ADMINISTRATOR})
 
 POLICY: Mapping[str, frozenset[CallerKind]] = {
     "krr.v1.RegisterService/LookUpPersons": _PUBLIC_BODY,
+    "krr.v1.RegisterService/LookUpPersonsStream": _PUBLIC_BODY,
     "krr.v1.RegisterService/ListChanges": _PUBLIC_BODY,
+    "krr.v1.RegisterService/WatchChanges": _PUBLIC_BODY,
     "krr.v1.CitizenService/GetPerson": _CITIZEN_OR_LOG_IN,
     "krr.v1.CitizenService/RegisterPerson": _CITIZEN_OR_LOG_IN,
     "krr.v1.CitizenService/UpdateContact": _CITIZEN,
@@ -30,17 +32,22 @@ POLICY: Mapping[str, frozenset[CallerKind]] = {
     "krr.v1.CitizenService/CancelReservation": _CITIZEN,
     "krr.v1.CitizenService/ChooseMailbox": _CITIZEN,
     "krr.v1.CitizenService/DeletePerson": _CITIZEN,
+    "krr.v1.CitizenService/ListHistory": _CITIZEN,
     "krr.v1.MailboxOperatorService/MayChooseMailbox": _OPERATOR,
     "krr.v1.MailboxOperatorService/CreateMailbox": _OPERATOR,
     "krr.v1.MailboxOperatorService/ChooseMailbox": _OPERATOR,
     "krr.v1.MailboxOperatorService/CreateAndChooseMailbox": _OPERATOR,
     "krr.v1.MailboxOperatorService/DeleteMailbox": _OPERATOR,
+    "krr.v1.MailboxOperatorService/ListMailboxes": _OPERATOR,
+    "krr.v1.MailboxOperatorService/WatchMailboxes": _OPERATOR,
     "krr.v1.DeliveryService/LeaseDeliveries": _ADAPTER,
     "krr.v1.DeliveryService/FinishDelivery": _ADAPTER,
     "krr.v1.DeliveryService/LeaseMessages": _ADAPTER,
     "krr.v1.DeliveryService/FinishMessage": _ADAPTER,
     "krr.v1.DeliveryService/RecordReceipt": _ADAPTER,
     "krr.v1.AdminService/LoadPersons": _ADMINISTRATOR,
+    "krr.v1.AdminService/ReplaceIdentifier": _ADMINISTRATOR,
+    "krr.v1.AdminService/DeletePerson": _ADMINISTRATOR,
     "krr.v1.AdminService/ListDeliveries": _ADMINISTRATOR,
     "krr.v1.AdminService/RetryDeliveries": _ADMINISTRATOR,
     "krr.v1.AdminService/ListMessages": _ADMINISTRATOR,
@@ -88,6 +95,8 @@ def authenticate(
         raise Refusal(Reason.CREDENTIAL_REFUSED)
     try:
         caller = Caller(CallerKind(match[1]), match[2])
+        if caller.kind is CallerKind.REGISTER:
+            raise Refusal(Reason.CREDENTIAL_REFUSED)
         if caller.kind is CallerKind.CITIZEN:
             parse_identifier(caller.subject)
         elif caller.kind not in (CallerKind.ADAPTER, CallerKind.ADMINISTRATOR):

@@ -15,12 +15,13 @@ from server.call import Call
 from server.domain.contact import ContactKind, ContactPoint, parse_email, parse_mobile
 from server.domain.errors import InvalidValue, Reason
 from server.domain.identifiers import OrganisationNumber, PersonIdentifier, parse_mailbox_address
-from server.domain.person import Language, Mailbox, Person, Status
+from server.domain.person import Change, DeletionReason, Language, Mailbox, Person, Status
 from server.domain.rules import MAX_BATCH
 from server.store import deliveries, messages
 from server.store.deliveries import DeliveryRow
 from server.store.messages import MessageRow
 from server.store.store import Store
+from server.store.trace_parent import trace_id_of
 from server.store.transaction import Answer, Transaction
 from server.tokens import Tokens
 
@@ -59,6 +60,36 @@ class AdminService:
             freshness_token=self.tokens.freshness(answer.change_number),
             duplicate=answer.duplicate,
         )
+
+    def ReplaceIdentifier(
+        self, request: pb.ReplaceIdentifierRequest, call: Call
+    ) -> pb.ReplaceIdentifierResponse:
+        old = translate.named_field("old_identifier", self.parse_identifier, request.old_identifier)
+        new = translate.named_field("new_identifier", self.parse_identifier, request.new_identifier)
+        if old == new:
+            raise InvalidValue(Reason.INVALID_FIELD, "new_identifier", "another than the old one")
+
+        def do(transaction: Transaction, now: datetime) -> Answer:
+            persons = {identifier: transaction.person(identifier) for identifier in sorted((old, new))}
+            moved = Change(persons[new], persons[new].take_over(persons[old]), takes_over=old)
+            tombstone = Change(persons[old], persons[old].delete(DeletionReason.NEW_IDENTITY))
+            number, _ = transaction.record([moved, tombstone], now)
+            return Answer("CHANGED", number)
+
+        return pb.ReplaceIdentifierResponse(answer=self._write(request, call, do))
+
+    def DeletePerson(
+        self, request: pb.AdminServiceDeletePersonRequest, call: Call
+    ) -> pb.AdminServiceDeletePersonResponse:
+        identifier = translate.named_field("identifier", self.parse_identifier, request.identifier)
+        reason = translate.deletion_reason_from("reason", request.reason)
+
+        def do(transaction: Transaction, now: datetime) -> Answer:
+            before = transaction.person(identifier)
+            [number] = transaction.record([Change(before, before.delete(reason))], now)
+            return Answer("UNCHANGED" if number == before.change_number else "CHANGED", number)
+
+        return pb.AdminServiceDeletePersonResponse(answer=self._write(request, call, do))
 
     def ListDeliveries(self, request: pb.ListDeliveriesRequest, call: Call) -> pb.ListDeliveriesResponse:
         page_size = translate.count_from(
@@ -140,6 +171,21 @@ class AdminService:
             request=translate.write_request(request, request.request_id),
         )
         return pb.RetryMessagesResponse(retried_count=answer.affected_count, duplicate=answer.duplicate)
+
+    def _write(
+        self,
+        request: pb.ReplaceIdentifierRequest | pb.AdminServiceDeletePersonRequest,
+        call: Call,
+        do: Callable[[Transaction, datetime], Answer],
+    ) -> person_pb2.WriteAnswer:
+        now = self.now()
+        answer = self.store.write(
+            call.caller,
+            lambda transaction: do(transaction, now),
+            deadline=call.deadline,
+            request=translate.write_request(request, request.request_id),
+        )
+        return translate.write_answer_to(answer, self.tokens.freshness(answer.change_number))
 
     def _person(self, path: str, given: pb.PersonToLoad, now: datetime) -> Person:
         identifier = translate.named_field(f"{path}.identifier", self.parse_identifier, given.identifier)
@@ -238,6 +284,7 @@ def _delivery_to(row: DeliveryRow) -> pb.DeliveryStatus:
         last_error_code=row.last_error_code or "",
         created_time=translate.time_to(row.created_time),
         not_before_time=translate.time_to(row.not_before_time),
+        trace_id=trace_id_of(row.trace_parent),
     )
 
 
@@ -256,4 +303,5 @@ def _message_to(row: MessageRow) -> pb.MessageStatus:
         created_time=translate.time_to(row.created_time),
         sent_time=translate.time_to(row.sent_time),
         delivered_time=translate.time_to(row.delivered_time),
+        trace_id=trace_id_of(row.trace_parent),
     )

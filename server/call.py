@@ -2,24 +2,32 @@
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from server import access
+from server.change_counter import Waiter
 from server.domain.caller import Caller
 from server.domain.errors import Reason, Refusal
 from server.errors import refuse
+from server.streams import Streams
 
-# No call may hold a thread for longer, whatever deadline it brings.
+# No work for a call may take longer, whatever deadline it brings.
 MAX_SECONDS = 10.0
 # With less than this left, a call could only fail half-way.
 MIN_SECONDS = 0.005
+
+# Unary, but may be asked to wait for a change.
+_MAY_WAIT = frozenset({"krr.v1.RegisterService/ListChanges", "krr.v1.MailboxOperatorService/ListMailboxes"})
 
 _log = structlog.get_logger()
 _tracer = trace.get_tracer("server")
@@ -30,22 +38,33 @@ _trace_context = TraceContextTextMapPropagator()
 class Call:
     """What a service needs to know of a call.
 
-    deadline: on time.monotonic(); work still under way then is of no use to the caller.
+    ends: when the caller gives up, on time.monotonic().
+    waiter: leaves when the caller is gone.
+    hold: to be held while a unary call waits. Raises Refusal: TOO_MANY_STREAMS, SERVER_ENDING.
     """
 
     caller: Caller
-    deadline: float
+    ends: float
+    waiter: Waiter
+    hold: Callable[[], AbstractContextManager[object]]
+
+    @property
+    def deadline(self) -> float:
+        """When work that begins now must be done, on time.monotonic()."""
+        return min(self.ends, time.monotonic() + MAX_SECONDS)
 
 
 class CallInterceptor(grpc.ServerInterceptor):
     """Gives each method of krr.v1 a Call in place of gRPC's context, and turns what it
-    raises into a status. Health and reflection pass through: anyone may ask.
+    raises into a status. Health and reflection pass through, the latter counted as a stream:
+    anyone may ask.
 
     authenticate: from the "authorization" metadata entry to the caller.
     """
 
-    def __init__(self, authenticate: Callable[[str | None], Caller]) -> None:
+    def __init__(self, authenticate: Callable[[str | None], Caller], streams: Streams) -> None:
         self._authenticate = authenticate
+        self._streams = streams
 
     def intercept_service(
         self,
@@ -54,51 +73,120 @@ class CallInterceptor(grpc.ServerInterceptor):
     ) -> Any:
         handler = continuation(handler_call_details)
         method = handler_call_details.method.removeprefix("/")
-        if handler is None or method not in access.POLICY:
+        if handler is None or method.startswith("grpc.health."):
             return handler
-
-        serialize, behaviour = handler.response_serializer, handler.unary_unary
+        serialize = handler.response_serializer
         assert serialize is not None
+        if handler.response_streaming:
+            # With one request or many: for the one, gRPC would wait where nobody watches it. And
+            # it would never end a server one of whose streams sent what it cannot decode.
+            many = handler.stream_stream or partial(_of_one_request, handler.unary_stream)
+            behaviour = partial(_of_undecoded, many, handler.request_deserializer)
+            return grpc.stream_stream_rpc_method_handler(
+                self._on_pool(self._stream, method, behaviour), response_serializer=serialize
+            )
 
-        def serve(request: Any, context: grpc.ServicerContext) -> Any:
-            return self._serve(method, behaviour, request, context)
-
+        make = self._on_pool if method in _MAY_WAIT else partial
         return grpc.unary_unary_rpc_method_handler(
-            serve,
+            make(self._answer, method, handler.unary_unary),
             request_deserializer=handler.request_deserializer,
             # A refused call has no response; gRPC asks for its bytes all the same.
             response_serializer=lambda response: b"" if response is None else serialize(response),
         )
 
-    def _serve(self, method: str, behaviour: Any, request: Any, context: grpc.ServicerContext) -> Any:
-        # Not tracestate nor baggage: what callers put there would stand in our spans.
-        traceparent = [str(value) for key, value in context.invocation_metadata() if key == "traceparent"]
-        with _tracer.start_as_current_span(
-            method,
-            context=_trace_context.extract({"traceparent": traceparent[0]} if traceparent else {}),
-            kind=trace.SpanKind.SERVER,
-            attributes={"rpc.system.name": "grpc", "rpc.method": method},
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            code = grpc.StatusCode.OK
-            try:
-                caller = self._authenticate(_credential(context))
-                span.set_attribute("krr.caller.kind", caller.kind.value)
-                access.authorise(method, caller)
-                return behaviour(request, Call(caller, _deadline(context)))
-            except Refusal as refusal:
-                span.set_attribute("krr.reason", refusal.reason.name)
-                code = refuse(context, refusal)
-            except Exception as fault:
-                # Neither log nor answer quotes the exception: its text may hold anything.
-                where = traceback.format_tb(fault.__traceback__)
-                _log.error("internal_fault", rpc_method=method, exception=type(fault).__name__, where=where)
-                span.set_status(trace.StatusCode.ERROR)
-                code = refuse(context, Refusal(Reason.INTERNAL))
-            finally:
-                span.set_attribute("rpc.response.status_code", code.name)
+    def _on_pool(self, serve: Callable[..., Any], method: str, behaviour: Any) -> Any:
+        bound: Any = partial(serve, method, behaviour)
+        # Where gRPC looks for it.
+        bound.experimental_thread_pool = self._streams.pool
+        return bound
+
+    def _answer(self, method: str, behaviour: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        with _span(method, context) as span, trace.use_span(span), _refusing(context, span):
+            return behaviour(request, self._begin(method, context, span))
         return None
+
+    def _stream(
+        self, method: str, behaviour: Any, requests: Iterator[Any], context: grpc.ServicerContext
+    ) -> Iterator[Any]:
+        # Its span is current in no step of the stream: one for each statement would be endless.
+        with _span(method, context) as span, _refusing(context, span):
+            call = self._begin(method, context, span) if method in access.POLICY else context
+            with self._streams.hold(context) as stream:
+                yield from stream.responses(behaviour(stream.requests(requests), call))
+
+    def _begin(self, method: str, context: grpc.ServicerContext, span: trace.Span) -> Call:
+        caller = self._authenticate(_credential(context))
+        span.set_attribute("krr.caller.kind", caller.kind.value)
+        access.authorise(method, caller)
+        waiter = Waiter()
+        if not context.add_callback(waiter.leave):
+            waiter.leave()
+        return Call(caller, _end(context), waiter, partial(self._streams.hold, context))
+
+
+def _of_undecoded(behaviour: Any, deserialize: Any, requests: Iterator[bytes], call: Any) -> Any:
+    return behaviour(_decoded(deserialize, requests), call)
+
+
+def _decoded(deserialize: Any, requests: Iterator[bytes]) -> Iterator[Any]:
+    for request in requests:
+        try:
+            decoded = deserialize(request)
+        except DecodeError:
+            raise Refusal(Reason.INVALID_FIELD) from None
+        yield decoded
+
+
+def _of_one_request(behaviour: Any, requests: Iterator[Any], call: Any) -> Iterator[Any]:
+    for request in requests:
+        yield from behaviour(request, call)
+        return
+
+
+@contextmanager
+def _span(method: str, context: grpc.ServicerContext) -> Iterator[trace.Span]:
+    # Not tracestate nor baggage: what callers put there would stand in our spans.
+    traceparent = [str(value) for key, value in context.invocation_metadata() if key == "traceparent"]
+    span = _tracer.start_span(
+        method,
+        context=_trace_context.extract({"traceparent": traceparent[0]} if traceparent else {}),
+        kind=trace.SpanKind.SERVER,
+        attributes={"rpc.system.name": "grpc", "rpc.method": method},
+    )
+    try:
+        yield span
+    finally:
+        span.end()
+
+
+@contextmanager
+def _refusing(context: grpc.ServicerContext, span: trace.Span) -> Iterator[None]:
+    """Turn what is raised within into the call's status."""
+    code = grpc.StatusCode.OK
+    try:
+        yield
+        if not context.is_active():
+            code = grpc.StatusCode.CANCELLED
+    except Refusal as refusal:
+        span.set_attribute("krr.reason", refusal.reason.name)
+        code = refuse(context, refusal)
+    except (grpc.RpcError, GeneratorExit):
+        # The stream's caller is gone: noticed on waiting for a request, or on sending.
+        code = grpc.StatusCode.CANCELLED
+    except Exception as fault:
+        # Neither log nor answer quotes the exception: its text may hold anything.
+        where = traceback.format_tb(fault.__traceback__)
+        with trace.use_span(span):
+            _log.error(
+                "internal_fault",
+                rpc_method=getattr(span, "name", ""),
+                exception=type(fault).__name__,
+                where=where,
+            )
+        span.set_status(trace.StatusCode.ERROR)
+        code = refuse(context, Refusal(Reason.INTERNAL))
+    finally:
+        span.set_attribute("rpc.response.status_code", code.name)
 
 
 def _credential(context: grpc.ServicerContext) -> str | None:
@@ -109,8 +197,8 @@ def _credential(context: grpc.ServicerContext) -> str | None:
     return found[0] if found else None
 
 
-def _deadline(context: grpc.ServicerContext) -> float:
-    remaining = min(context.time_remaining(), MAX_SECONDS)
+def _end(context: grpc.ServicerContext) -> float:
+    remaining = context.time_remaining()
     if remaining < MIN_SECONDS:
         raise Refusal(Reason.DEADLINE)
     return time.monotonic() + remaining

@@ -13,8 +13,10 @@ from server.domain.caller import CallerKind
 from server.domain.contact import ContactKind, parse_email, parse_mobile
 from server.domain.errors import InvalidValue, Reason, Refusal
 from server.domain.identifiers import PersonIdentifier
-from server.domain.person import Change, Person
-from server.register_service import must_be_fresh
+from server.domain.person import Change, DeletionReason, Person
+from server.domain.rules import MAX_BATCH
+from server.feed import must_be_fresh
+from server.store.history import list_history
 from server.store.store import Store
 from server.store.transaction import Answer, Reader, Transaction
 from server.tokens import Tokens
@@ -24,6 +26,7 @@ _PARSE: Mapping[ContactKind, Callable[[str], str]] = {
     ContactKind.MOBILE: parse_mobile,
 }
 
+_DEFAULT_PAGE = 100
 
 _Write = (
     pb.RegisterPersonRequest
@@ -56,7 +59,9 @@ class CitizenService:
 
         person = self.store.read(read, deadline=call.deadline)
         return pb.GetPersonResponse(
-            person=translate.person_to(person), mailboxes=translate.own_mailboxes_to(person)
+            person=translate.person_to(person),
+            mailboxes=translate.own_mailboxes_to(person),
+            shared_contacts=translate.shared_contacts_to(person),
         )
 
     def RegisterPerson(self, request: pb.RegisterPersonRequest, call: Call) -> pb.RegisterPersonResponse:
@@ -106,7 +111,24 @@ class CitizenService:
         return pb.ChooseMailboxResponse(answer=answer)
 
     def DeletePerson(self, request: pb.DeletePersonRequest, call: Call) -> pb.DeletePersonResponse:
-        return pb.DeletePersonResponse(answer=self._write(request, call, lambda person, _: person.delete()))
+        return pb.DeletePersonResponse(
+            answer=self._write(request, call, lambda person, _: person.delete(DeletionReason.OWN_CHOICE))
+        )
+
+    def ListHistory(self, request: pb.ListHistoryRequest, call: Call) -> pb.ListHistoryResponse:
+        identifier = self._own_identifier(request.identifier, call)
+        page_size = translate.count_from(
+            "page_size", request.page_size, most=MAX_BATCH, default=_DEFAULT_PAGE
+        )
+        before = self.tokens.read_page(request.page_token)
+        entries = self.store.read(
+            lambda reader: list_history(reader, identifier, before=before, limit=page_size),
+            deadline=call.deadline,
+        )
+        return pb.ListHistoryResponse(
+            entries=[translate.history_entry_to(entry) for entry in entries],
+            next_page_token=self.tokens.page(entries[-1].change_number) if len(entries) == page_size else "",
+        )
 
     def _write(
         self, request: "_Write", call: Call, verb: Callable[[Person, datetime], Person]
@@ -120,8 +142,7 @@ class CitizenService:
                 request.expected_change_number != before.change_number
             ):
                 raise Refusal(Reason.CHANGED_SINCE)
-            change = Change(before, verb(before, now))
-            number = transaction.record(change, now)
+            [number] = transaction.record([Change(before, verb(before, now))], now)
             return Answer("UNCHANGED" if number == before.change_number else "CHANGED", number)
 
         answer = self.store.write(

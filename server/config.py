@@ -18,6 +18,9 @@ class Settings(BaseSettings):
     synthetic_identifiers: take test persons (month + 80).
     switch_off_wait: how long an old operator's off waits for the new operator's on.
     worker_threads: calls served at the same time; as many connections to the database.
+    max_streams: callers who watch, wait or stream at the same time; each holds a thread.
+    stream_stall_seconds: a stream whose caller neither sends nor takes for so long is cut off.
+    witness_file: outlives the database and knows how far it was served; see server/witness.py.
     drain_seconds: how long calls under way may take when the server is told to end.
     test_accept_unsafe_postgresql: for tests on a PostgreSQL without fsync.
     """
@@ -30,6 +33,9 @@ class Settings(BaseSettings):
     synthetic_identifiers: bool = False
     switch_off_wait: timedelta = timedelta(hours=24)
     worker_threads: int = Field(default=16, ge=2, le=100)
+    max_streams: int = Field(default=200, ge=1, le=2000)
+    stream_stall_seconds: float = Field(default=30, ge=1)
+    witness_file: Path = Path(".krr/witness")
     drain_seconds: float = Field(default=10, gt=0)
     trace_directory: Path = Path(".krr/traces")
     test_accept_unsafe_postgresql: bool = False

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from krr.v1 import delivery_service_pb2 as pb
+from opentelemetry import trace
 
 from server import translate
 from server.call import Call
@@ -13,6 +14,7 @@ from server.domain.outcome import Done, Refused, Sent, TryLater
 from server.domain.person import Language
 from server.store import deliveries, messages
 from server.store.store import Store
+from server.store.trace_parent import span_context_of
 
 MAX_LEASED = 100
 _SHORTEST_LEASE, _LONGEST_LEASE = timedelta(seconds=1), timedelta(minutes=10)
@@ -54,6 +56,7 @@ class DeliveryService:
                     mailbox_address=each.address or "",
                     change_number=each.change_number,
                     failed_attempts=each.failed_attempts,
+                    trace_parent=each.trace_parent or "",
                 )
                 for each in leased
             ]
@@ -105,6 +108,7 @@ class DeliveryService:
                     synthetic_person=is_synthetic(each.identifier),
                     receipt_token=str(each.receipt_token),
                     failed_attempts=each.failed_attempts,
+                    trace_parent=each.trace_parent or "",
                 )
                 for each in leased
             ]
@@ -141,13 +145,15 @@ class DeliveryService:
                 failure = translate.error_code_from("failed.error_code", request.failed.error_code)
             case _:
                 raise InvalidValue(Reason.INVALID_FIELD, "outcome", "one of its fields")
-        self.store.write(
+        caused_by = self.store.write(
             call.caller,
             lambda transaction: messages.record_receipt(
                 transaction, _channel_of(call), receipt_token, failure
             ),
             deadline=call.deadline,
         )
+        # The gateway knows no trace: a receipt comes in one of its own.
+        trace.get_current_span().add_link(span_context_of(caused_by))
         return pb.RecordReceiptResponse()
 
 

@@ -47,10 +47,17 @@ STATUS = {
     Reason.CONFLICT: StatusCode.ABORTED,
     Reason.DATABASE_UNAVAILABLE: StatusCode.UNAVAILABLE,
     Reason.INTERNAL: StatusCode.INTERNAL,
+    Reason.TOO_MANY_STREAMS: StatusCode.RESOURCE_EXHAUSTED,
+    Reason.SERVER_ENDING: StatusCode.UNAVAILABLE,
 }
 
 # Milliseconds to wait before a retry, where a retry can help.
-_RETRY_AFTER = {Reason.DATABASE_UNAVAILABLE: 500, Reason.CONFLICT: 100}
+_RETRY_AFTER = {
+    Reason.DATABASE_UNAVAILABLE: 500,
+    Reason.CONFLICT: 100,
+    Reason.TOO_MANY_STREAMS: 5000,
+    Reason.SERVER_ENDING: 100,
+}
 
 
 def refuse(context: grpc.ServicerContext, refusal: Refusal) -> StatusCode:

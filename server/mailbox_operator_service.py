@@ -1,8 +1,9 @@
 """MailboxOperatorService: what operators report about their own mailboxes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from krr.v1 import mailbox_operator_service_pb2 as pb
 
@@ -15,12 +16,15 @@ from server.domain.identifiers import (
     parse_mailbox_address,
 )
 from server.domain.person import Change, Mailbox, Person
+from server.feed import Feed, Page
+from server.store.feed import HeldMailbox, changed_mailboxes
 from server.store.store import Store
-from server.store.transaction import Answer, Transaction
+from server.store.transaction import Answer, Reader, Transaction
 from server.tokens import Tokens
 
 _Create = pb.CreateMailboxRequest | pb.CreateAndChooseMailboxRequest
 _Write = _Create | pb.MailboxOperatorServiceChooseMailboxRequest | pb.DeleteMailboxRequest
+Response = TypeVar("Response", pb.ListMailboxesResponse, pb.WatchMailboxesResponse)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class MailboxOperatorService:
     tokens: Tokens
     now: Callable[[], datetime]
     parse_identifier: Callable[[str], PersonIdentifier]
+    feed: Feed
 
     def MayChooseMailbox(
         self, request: pb.MayChooseMailboxRequest, call: Call
@@ -67,6 +72,43 @@ class MailboxOperatorService:
     def DeleteMailbox(self, request: pb.DeleteMailboxRequest, call: Call) -> pb.DeleteMailboxResponse:
         return pb.DeleteMailboxResponse(answer=self._write(request, call, Person.delete_mailbox))
 
+    def ListMailboxes(self, request: pb.ListMailboxesRequest, call: Call) -> pb.ListMailboxesResponse:
+        wait = translate.wait_from(request)
+        after, page_size = self._start(request)
+        read = self._page_reader(pb.ListMailboxesResponse, self._operator(call), page_size)
+        return self.feed.page(read, after, call, wait).response
+
+    def WatchMailboxes(
+        self, request: pb.WatchMailboxesRequest, call: Call
+    ) -> Iterator[pb.WatchMailboxesResponse]:
+        after, page_size = self._start(request)
+        operator = self._operator(call)
+        read = self._page_reader(pb.WatchMailboxesResponse, operator, page_size)
+        return self.feed.pages(read, after, call, (operator, page_size))
+
+    def _start(self, request: pb.ListMailboxesRequest | pb.WatchMailboxesRequest) -> tuple[int, int]:
+        after = self.tokens.read_mailbox_cursor(request.after_cursor)
+        return after, translate.page_size_from(request.page_size)
+
+    def _page_reader(
+        self, response: Callable[..., Response], operator: OrganisationNumber, page_size: int
+    ) -> Callable[[Reader, int], Page[Response]]:
+        def read(reader: Reader, after: int) -> Page[Response]:
+            # Read first: the page shows all up to there, also what concerns other operators only.
+            reached = reader.last_change_number()
+            mailboxes = changed_mailboxes(reader, operator, after, page_size)
+            caught_up = len(mailboxes) < page_size
+            found = mailboxes[-1].change_number if mailboxes else after
+            last = max(reached, found) if caught_up else found
+            message = response(
+                mailboxes=[_held_mailbox_to(mailbox) for mailbox in mailboxes],
+                cursor=self.tokens.mailbox_cursor(last),
+                caught_up=caught_up,
+            )
+            return Page(message, last, caught_up, empty=not mailboxes)
+
+        return read
+
     def _write(
         self, request: _Write, call: Call, verb: Callable[[Person, OrganisationNumber], Person]
     ) -> pb.MailboxAnswer:
@@ -80,7 +122,8 @@ class MailboxOperatorService:
                 change = Change(before, verb(before, operator))
             except Refusal as refusal:
                 return Answer(_result(refusal))
-            return Answer("MAILBOX_RESULT_OK", transaction.record(change, now))
+            [number] = transaction.record([change], now)
+            return Answer("MAILBOX_RESULT_OK", number)
 
         answer = self.store.write(
             call.caller,
@@ -108,6 +151,16 @@ def _mailbox(operator: OrganisationNumber, request: _Create) -> Mailbox:
         operator=operator,
         address=parse_mailbox_address(request.address),
         certificate=translate.certificate_from("certificate", request.certificate),
+    )
+
+
+def _held_mailbox_to(mailbox: HeldMailbox) -> pb.HeldMailbox:
+    return pb.HeldMailbox(
+        identifier=mailbox.identifier,
+        address=mailbox.address or "",
+        certificate=mailbox.certificate or b"",
+        receives_public_mail=mailbox.receives_public_mail,
+        change_number=mailbox.change_number,
     )
 
 

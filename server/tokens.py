@@ -10,7 +10,7 @@ from server.domain.errors import InvalidValue, Reason, Refusal
 
 _LAYOUT = struct.Struct(">c16sQ")
 _CHECKSUM = struct.Struct(">I")
-_CURSOR, _FRESHNESS, _PAGE = b"c", b"f", b"p"
+_CURSOR, _MAILBOX_CURSOR, _FRESHNESS, _PAGE = b"c", b"m", b"f", b"p"
 
 
 class Tokens:
@@ -32,6 +32,14 @@ class Tokens:
         """The change number of a cursor; 0, the start, for an empty one."""
         return self._read(_CURSOR, token, "after_cursor") if token else 0
 
+    def mailbox_cursor(self, change_number: int) -> str:
+        """An operator has everything about its mailboxes up to and including the change number."""
+        return self._make(_MAILBOX_CURSOR, change_number)
+
+    def read_mailbox_cursor(self, token: str) -> int:
+        """The change number of an operator's cursor; 0, the start, for an empty one."""
+        return self._read(_MAILBOX_CURSOR, token, "after_cursor") if token else 0
+
     def freshness(self, change_number: int) -> str:
         """A read must see the change number."""
         return self._make(_FRESHNESS, change_number)
@@ -41,7 +49,7 @@ class Tokens:
         return self._read(_FRESHNESS, token, "at_least_as_fresh") if token else 0
 
     def page(self, last: int) -> str:
-        """A page of an administrator's list ended with the row of this number."""
+        """A page of a list ended with the row of this number."""
         return self._make(_PAGE, last)
 
     def read_page(self, token: str) -> int | None:

@@ -12,18 +12,27 @@ from cryptography import x509
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from krr.v1 import citizen_service_pb2, error_reason_pb2, person_pb2, register_service_pb2
+from krr.v1 import (
+    citizen_service_pb2,
+    error_reason_pb2,
+    mailbox_operator_service_pb2,
+    person_pb2,
+    register_service_pb2,
+)
 
 from server.domain.contact import ContactKind, ContactPoint
 from server.domain.errors import InvalidValue, Reason
 from server.domain.identifiers import OrganisationNumber, parse_organisation_number
 from server.domain.look_up import LetterRoute, LookUp, Purpose
-from server.domain.person import Language, Mailbox, Person, Status
+from server.domain.person import DeletionReason, Language, Mailbox, Person, Status
+from server.domain.rules import MAX_BATCH
+from server.store.history import HistoryEntry
 from server.store.transaction import Answer, WriteRequest
 
 Value = TypeVar("Value")
 
 MAX_CERTIFICATE_BYTES = 10_000
+_LONGEST_WAIT = timedelta(seconds=30)
 
 _CONTACT_KINDS = {
     ContactKind.EMAIL: person_pb2.CONTACT_KIND_EMAIL,
@@ -39,6 +48,9 @@ _LANGUAGES: Mapping[int, Language | None] = {
 _PURPOSES: Mapping[int, Purpose] = {
     register_service_pb2.PURPOSE_NOTICE: Purpose.NOTICE,
     register_service_pb2.PURPOSE_SERVICE_MESSAGE: Purpose.SERVICE_MESSAGE,
+}
+_DELETION_REASONS: Mapping[int, DeletionReason] = {
+    person_pb2.DeletionReason.Value(f"DELETION_REASON_{reason.name}"): reason for reason in DeletionReason
 }
 _ERROR_CODE = re.compile(r"(?!.*[0-9]{6})[A-Z][A-Z0-9_]{0,63}")
 
@@ -99,6 +111,13 @@ def language_from(field: str, value: int) -> Language | None:
     return _LANGUAGES[value]
 
 
+def deletion_reason_from(field: str, value: int) -> DeletionReason:
+    """Read why a person is deleted. Raises InvalidValue: INVALID_FIELD."""
+    if value not in _DELETION_REASONS:
+        raise InvalidValue(Reason.INVALID_FIELD, field, "a reason of the contract")
+    return _DELETION_REASONS[value]
+
+
 def purpose_from(value: int) -> Purpose:
     """Read the purpose of a look-up. Raises InvalidValue: INVALID_FIELD."""
     if value not in _PURPOSES:
@@ -135,6 +154,18 @@ def count_from(field: str, value: int, *, most: int, default: int | None = None)
     return value
 
 
+def page_size_from(value: int) -> int:
+    """Read the size of a page of a feed. Raises InvalidValue: INVALID_FIELD."""
+    return count_from("page_size", value, most=MAX_BATCH, default=MAX_BATCH)
+
+
+def wait_from(
+    request: register_service_pb2.ListChangesRequest | mailbox_operator_service_pb2.ListMailboxesRequest,
+) -> float:
+    """Read how many seconds to wait for a change. Raises InvalidValue: INVALID_FIELD."""
+    return duration_from("wait", request.wait, least=timedelta(), most=_LONGEST_WAIT).total_seconds()
+
+
 def batch_size_in(field: str, count: int, most: int) -> None:
     """Pass if the number of items is allowed. Raises InvalidValue: BATCH_SIZE."""
     if not 1 <= count <= most:
@@ -158,6 +189,10 @@ def person_to(person: Person) -> person_pb2.Person:
         status=person_pb2.PersonStatus.Value(f"PERSON_STATUS_{person.status.name}"),
         change_number=person.change_number,
     )
+    if person.deletion_reason:
+        message.deletion_reason = person_pb2.DeletionReason.Value(
+            f"DELETION_REASON_{person.deletion_reason.name}"
+        )
     if person.status is not Status.ACTIVE:
         return message
     message.reservation = (
@@ -198,6 +233,21 @@ def own_mailboxes_to(person: Person) -> list[citizen_service_pb2.OwnMailbox]:
     ]
 
 
+def shared_contacts_to(person: Person) -> "list[person_pb2.ContactKind.ValueType]":
+    """The kinds of contact point that other persons have too."""
+    return [_CONTACT_KINDS[kind] for kind, point in person.contacts.items() if point.shared]
+
+
+def history_entry_to(entry: HistoryEntry) -> citizen_service_pb2.HistoryEntry:
+    """A change as the person sees it."""
+    return citizen_service_pb2.HistoryEntry(
+        change_number=entry.change_number,
+        changed_time=time_to(entry.changed_time),
+        changed_by=citizen_service_pb2.ChangedBy.Value(f"CHANGED_BY_{entry.changed_by.name}"),
+        fields=entry.fields,
+    )
+
+
 def entry_to(requested_identifier: str, answer: LookUp) -> register_service_pb2.LookUpEntry:
     """The entry of a look-up."""
     route = answer.letter_route
@@ -226,7 +276,7 @@ def refused_entry_to(requested_identifier: str, reason: Reason) -> register_serv
 
 
 def write_answer_to(answer: Answer, freshness_token: str) -> person_pb2.WriteAnswer:
-    """What a citizen's write did."""
+    """What a write by a citizen or an administrator did."""
     return person_pb2.WriteAnswer(
         result=person_pb2.WriteResult.Value(f"WRITE_RESULT_{answer.result}"),
         change_number=answer.change_number,
@@ -255,6 +305,7 @@ def _fill_contact_point(message: person_pb2.ContactPoint, point: ContactPoint) -
     _set_time(message.confirmed_time, point.confirmed)
     _set_time(message.validated_time, point.validated)
     _set_time(message.usable_until_time, point.usable_until)
+    message.shared = point.shared
 
 
 def _set_time(field: Timestamp, time: datetime | None) -> None:

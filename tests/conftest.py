@@ -24,6 +24,19 @@ from tests.open_folder import open_folder
 from tests.people import DIGIPOST, EBOKS, PUBLIC_BODY
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Some tests exist in two sizes: the full one takes minutes each."""
+    parser.addoption(
+        "--full-size", action="store_true", help="run tests at their full size, not a tenth of it"
+    )
+
+
+@pytest.fixture(scope="session")
+def full_size(pytestconfig: pytest.Config) -> bool:
+    """Whether a test that has two sizes shall run in its full one."""
+    return bool(pytestconfig.getoption("--full-size"))
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """URL of a PostgreSQL whose database `krr` is migrated; without fsync, for speed."""
@@ -58,6 +71,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         synthetic_identifiers=True,
         test_accept_unsafe_postgresql=True,
         trace_directory=tmp_path / "traces",
+        witness_file=tmp_path / "witness",
     )
 
 

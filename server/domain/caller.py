@@ -13,6 +13,8 @@ class CallerKind(StrEnum):
     LOG_IN_SERVICE = "log-in-service"
     ADAPTER = "adapter"
     ADMINISTRATOR = "administrator"
+    # The register's own jobs; no credential says so.
+    REGISTER = "register"
 
 
 @dataclass(frozen=True)

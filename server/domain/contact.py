@@ -1,7 +1,8 @@
 """E-mail addresses and mobile numbers, and how long they may be used."""
 
 import re
-from dataclasses import dataclass
+import unicodedata
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -27,12 +28,15 @@ class ContactPoint:
     updated: when the person last changed the value.
     confirmed: when the person last confirmed it unchanged.
     validated: when a one-time code last proved it.
+    shared: whether the value stands on other persons too; counted soon after a change, and
+        no part of what the person said.
     """
 
     value: str
     updated: datetime
     confirmed: datetime | None = None
     validated: datetime | None = None
+    shared: bool = field(default=False, compare=False)
 
     @property
     def usable_until(self) -> datetime:
@@ -44,6 +48,15 @@ class ContactPoint:
     def is_expired(self, now: datetime) -> bool:
         """Whether the value is too old for notices; it may still carry service messages."""
         return now > self.usable_until
+
+
+def comparable(kind: ContactKind, value: str) -> str:
+    """The form in which values are compared to find those that several persons share.
+
+    E-mail addresses without regard to case, in either part; no rule for dots or plus. Both
+    kinds as parse_email and parse_mobile gave them.
+    """
+    return unicodedata.normalize("NFC", value.casefold()) if kind is ContactKind.EMAIL else value
 
 
 def parse_email(text: str) -> str:

@@ -54,6 +54,9 @@ class Reason(Enum):
     DATABASE_UNAVAILABLE = "the database is away; repeat with the same request id"
     INTERNAL = "a fault in the register"
 
+    TOO_MANY_STREAMS = "the server bears no more callers who watch, wait or stream"
+    SERVER_ENDING = "the server is being replaced; call again"
+
 
 class Refusal(Exception):
     """The register says no; the caller is told the reason."""

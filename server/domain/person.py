@@ -41,6 +41,19 @@ class OperatorState(StrEnum):
     REFUSED = "REFUSED"
 
 
+class DeletionReason(StrEnum):
+    """Why a person was deleted."""
+
+    OWN_CHOICE = "OWN_CHOICE"
+    DEAD = "DEAD"
+    EXPIRED_IDENTITY = "EXPIRED_IDENTITY"
+    NEW_IDENTITY = "NEW_IDENTITY"
+    DISAPPEARED = "DISAPPEARED"
+
+
+_IDENTITY_ENDS = (DeletionReason.DEAD, DeletionReason.EXPIRED_IDENTITY, DeletionReason.NEW_IDENTITY)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mailbox:
     """A mailbox at one operator.
@@ -73,6 +86,7 @@ class Person:
     mailboxes: tuple[Mailbox, ...] = ()
     chosen: OrganisationNumber | None = None
     change_number: int = 0
+    deletion_reason: DeletionReason | None = None
 
     # What is known
 
@@ -98,6 +112,7 @@ class Person:
         return replace(
             self,
             status=Status.ACTIVE,
+            deletion_reason=None,
             contacts={kind: ContactPoint(value=value, updated=now) for kind, value in values.items()},
             language=language,
             language_updated=now if language else None,
@@ -147,7 +162,7 @@ class Person:
         """
         if self.reserved:
             return self
-        return replace(self, status=Status.ACTIVE, reserved=True, reservation_time=now)
+        return replace(self, status=Status.ACTIVE, deletion_reason=None, reserved=True, reservation_time=now)
 
     def cancel_reservation(self, now: datetime) -> Self:
         """Opt in again.
@@ -171,16 +186,34 @@ class Person:
         self._must_have_contact()
         return replace(self, chosen=operator)
 
-    def delete(self) -> Self:
-        """Delete all but the tombstone; of a reserved person, all but the reservation.
+    def delete(self, reason: DeletionReason) -> Self:
+        """Delete all but the tombstone; of a reserved person whose identity goes on, all but
+        the reservation.
 
         Raises Refusal: PERSON_NOT_FOUND.
         """
         self._must_be_active()
         bare = type(self)(identifier=self.identifier, change_number=self.change_number)
-        if self.reserved:
+        if self.reserved and reason not in _IDENTITY_ENDS:
             return replace(bare, status=Status.ACTIVE, reserved=True, reservation_time=self.reservation_time)
-        return replace(bare, status=Status.DELETED)
+        return replace(bare, status=Status.DELETED, deletion_reason=reason)
+
+    def take_over(self, other: Self) -> Self:
+        """Become all that the other, an earlier identity of the same person, is.
+
+        Raises Refusal: PERSON_NOT_FOUND where the other is not ACTIVE, ALREADY_REGISTERED
+        where this one is.
+        """
+        other._must_be_active()
+        if self.status is Status.ACTIVE:
+            raise Refusal(Reason.ALREADY_REGISTERED)
+        return replace(
+            other,
+            identifier=self.identifier,
+            change_number=self.change_number,
+            # What the operator heard, it heard of the other identifier.
+            mailboxes=tuple(replace(box, operator_state=OperatorState.IN_STEP) for box in other.mailboxes),
+        )
 
     # The mailbox operator's verbs
 
@@ -262,22 +295,28 @@ class Person:
 
 @dataclass(frozen=True)
 class Change:
-    """A person before and after a verb, and what follows from it."""
+    """A person before and after a verb, and what follows from it.
+
+    takes_over: the earlier identifier, where the person took over all that was there.
+    """
 
     before: Person
     after: Person
+    takes_over: PersonIdentifier | None = None
 
     def fields(self) -> tuple[str, ...]:
         """Names of what changed, for the history."""
         names = ("status", "reserved", "language", "mailboxes", "chosen")
-        return (
-            *(name for name in names if getattr(self.before, name) != getattr(self.after, name)),
-            *(
-                kind
-                for kind in ContactKind
-                if self.before.contacts.get(kind) != self.after.contacts.get(kind)
-            ),
-        )
+        changed = [name for name in names if getattr(self.before, name) != getattr(self.after, name)]
+        for kind in ContactKind:
+            before, after = self.before.contacts.get(kind), self.after.contacts.get(kind)
+            if before != after:
+                changed.append(kind)
+            elif before and after and before.shared != after.shared:
+                changed.append(f"{kind}_shared")
+        if self.takes_over:
+            changed.append("identifier")
+        return tuple(changed)
 
     def operators_to_tell(self) -> tuple[OrganisationNumber, ...]:
         """Operators whose side must be switched on or off now, in order."""
@@ -285,6 +324,20 @@ class Change:
         before, after = (mailbox.operator if mailbox else None for mailbox in mailboxes)
         return () if before == after else tuple(sorted(filter(None, (before, after))))
 
+    def operators_concerned(self) -> tuple[OrganisationNumber, ...]:
+        """Operators that see a change of what the register holds of their mailbox, in order."""
+        told = self.operators_to_tell()
+        boxes = (*self.before.mailboxes, *self.after.mailboxes)
+        return tuple(
+            sorted(
+                operator
+                for operator in {box.operator for box in boxes}
+                if operator in told or self.before.mailbox_at(operator) != self.after.mailbox_at(operator)
+            )
+        )
+
     def newly_chosen(self) -> OrganisationNumber | None:
         """The operator that the person chose with this change; the person is told of it."""
-        return self.after.chosen if self.after.chosen != self.before.chosen else None
+        if self.takes_over or self.after.chosen == self.before.chosen:
+            return None
+        return self.after.chosen

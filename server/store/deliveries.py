@@ -25,6 +25,7 @@ class LeasedDelivery:
     address: str | None
     change_number: int
     failed_attempts: int
+    trace_parent: str | None
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class DeliveryRow:
     failed_attempts: int
     last_error_code: str | None
     refused: bool
+    trace_parent: str | None
 
 
 # The desired state is read in the statement that leases, from one snapshot. Should the
@@ -70,12 +72,12 @@ _LEASE = text("""
         FROM due, person
         WHERE delivery.id = due.id AND person.id = delivery.person_id
         RETURNING delivery.id, delivery.lease_token, delivery.operator, delivery.person_id,
-            delivery.failed_attempts, delivery.not_before_time
+            delivery.failed_attempts, delivery.not_before_time, delivery.trace_parent
     )
     SELECT leased.id, leased.lease_token, person.identifier,
         person.status = 'ACTIVE' AND NOT person.reserved AND coalesce(mailbox.chosen, false)
             AS receives_public_mail,
-        mailbox.address, person.change_number, leased.failed_attempts
+        mailbox.address, person.change_number, leased.failed_attempts, leased.trace_parent
     FROM leased
     JOIN person ON person.id = leased.person_id
     LEFT JOIN mailbox ON mailbox.person_id = leased.person_id AND mailbox.operator = leased.operator
@@ -103,7 +105,8 @@ _SET_OPERATOR_STATE = text("""
 
 _LIST = text("""
     SELECT delivery.id, mailbox_operator.adapter, delivery.change_number, delivery.created_time,
-        delivery.not_before_time, delivery.failed_attempts, delivery.last_error_code, delivery.refused
+        delivery.not_before_time, delivery.failed_attempts, delivery.last_error_code, delivery.refused,
+        delivery.trace_parent
     FROM delivery JOIN mailbox_operator ON mailbox_operator.organisation_number = delivery.operator
     WHERE delivery.id > :after
       AND (:adapter = '' OR mailbox_operator.adapter = :adapter)

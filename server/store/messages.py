@@ -26,6 +26,7 @@ class LeasedMessage:
     identifier: PersonIdentifier
     receipt_token: uuid.UUID
     failed_attempts: int
+    trace_parent: str | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class MessageRow:
     created_time: datetime
     sent_time: datetime | None
     delivered_time: datetime | None
+    trace_parent: str | None
 
 
 _LOCK_DUE = text("""
@@ -79,7 +81,8 @@ _LEASE = text("""
         RETURNING message.*
     )
     SELECT leased.id, leased.lease_token, leased.kind, leased.language, leased.recipient,
-        mailbox_operator.name, person.identifier, leased.receipt_token, leased.failed_attempts
+        mailbox_operator.name, person.identifier, leased.receipt_token, leased.failed_attempts,
+        leased.trace_parent
     FROM leased
     JOIN person ON person.id = leased.person_id
     JOIN mailbox_operator ON mailbox_operator.organisation_number = leased.operator
@@ -94,7 +97,7 @@ _LOCK_LEASED = text("""
 _RELEASE = "UPDATE message SET leased_until_time = NULL, lease_token = NULL"
 
 _LOCK_BY_RECEIPT = text("""
-    SELECT id, state FROM message
+    SELECT id, state, trace_parent FROM message
     WHERE receipt_token = :receipt_token AND channel = :channel FOR UPDATE
 """)
 
@@ -102,7 +105,7 @@ _LIST = text("""
     SELECT message.id, message.kind, message.channel, message.language,
         mailbox_operator.name, message.state, message.reason_code, message.change_number,
         message.failed_attempts, message.gateway, message.created_time, message.sent_time,
-        message.delivered_time
+        message.delivered_time, message.trace_parent
     FROM message JOIN mailbox_operator ON mailbox_operator.organisation_number = message.operator
     WHERE message.change_number < :before
       AND (:state = '' OR message.state = :state)
@@ -176,8 +179,9 @@ def finish_message(
 
 def record_receipt(
     transaction: Transaction, channel: str, receipt_token: uuid.UUID, failure: str | None
-) -> None:
-    """Record what the gateway says became of the message; the first final word counts.
+) -> str | None:
+    """Record what the gateway says became of the message; the first final word counts. Returns
+    the traceparent of the call that caused the message, None where it had none.
 
     failure: the error code; None for a message that arrived.
 
@@ -187,8 +191,9 @@ def record_receipt(
     found = execute(_LOCK_BY_RECEIPT, {"receipt_token": receipt_token, "channel": channel}).one_or_none()
     if found is None:
         raise Refusal(Reason.UNKNOWN_RECEIPT)
+    trace_parent: str | None = found.trace_parent
     if found.state not in ("QUEUED", "SENT"):
-        return
+        return trace_parent
     if failure is None:
         execute(
             text("UPDATE message SET state = 'DELIVERED', delivered_time = now() WHERE id = :id"),
@@ -199,6 +204,7 @@ def record_receipt(
             text("UPDATE message SET state = 'FAILED', reason_code = :failure WHERE id = :id"),
             {"id": found.id, "failure": failure},
         )
+    return trace_parent
 
 
 def list_messages(

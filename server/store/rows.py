@@ -1,6 +1,6 @@
 """Rows to persons and back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, FromClause, Row, Select, Text, any_, literal, select
@@ -8,8 +8,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from server.domain.contact import ContactKind, ContactPoint
 from server.domain.identifiers import PersonIdentifier
-from server.domain.person import Language, Mailbox, OperatorState, Person, Status
+from server.domain.person import DeletionReason, Language, Mailbox, OperatorState, Person, Status
 from server.store.tables import mailbox, person
+
+# By which values are compared: keyed, so that it tells nothing to those without the register's key.
+Digest = Callable[[ContactKind, str], bytes]
 
 
 def persons_in_one_statement(persons: FromClause) -> Select[Any]:
@@ -43,7 +46,7 @@ def select_persons(identifiers: Sequence[PersonIdentifier]) -> Select[Any]:
     )
 
 
-def person_values(of: Person) -> dict[str, Any]:
+def person_values(of: Person, digest: Digest) -> dict[str, Any]:
     """The columns of the person's own row."""
     values: dict[str, Any] = {
         "identifier": of.identifier,
@@ -53,6 +56,7 @@ def person_values(of: Person) -> dict[str, Any]:
         "language": of.language,
         "language_updated_time": of.language_updated,
         "change_number": of.change_number,
+        "deletion_reason": of.deletion_reason,
     }
     for kind in ContactKind:
         point = of.contacts.get(kind)
@@ -61,6 +65,8 @@ def person_values(of: Person) -> dict[str, Any]:
             f"{kind}_updated_time": point.updated if point else None,
             f"{kind}_confirmed_time": point.confirmed if point else None,
             f"{kind}_validated_time": point.validated if point else None,
+            f"{kind}_shared": point.shared if point else False,
+            f"{kind}_digest": digest(kind, point.value) if point else None,
         }
     return values
 
@@ -92,6 +98,7 @@ def _person(rows: list[Row[Any]]) -> Person:
                 updated=row[f"{kind}_updated_time"],
                 confirmed=row[f"{kind}_confirmed_time"],
                 validated=row[f"{kind}_validated_time"],
+                shared=row[f"{kind}_shared"],
             )
             for kind in ContactKind
             if row[kind.value] is not None
@@ -107,4 +114,5 @@ def _person(rows: list[Row[Any]]) -> Person:
         ),
         chosen=next((box.operator for box in boxes if box.chosen), None),
         change_number=row["change_number"],
+        deletion_reason=DeletionReason(row["deletion_reason"]) if row["deletion_reason"] else None,
     )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import tenacity
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -22,14 +23,22 @@ def migrate(connection: Connection) -> str:
     Waits for a migration that is under way; does nothing where none is needed.
     """
     config = _alembic(connection)
-    connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-    connection.commit()
+    _lock(connection)
     # Statements that would wait for long in front of a serving register give up instead.
     connection.execute(text("SET lock_timeout = '4s'"))
     connection.commit()
     command.upgrade(config, "head")
     connection.commit()
     return ScriptDirectory.from_config(config).get_current_head() or ""
+
+
+@tenacity.retry(retry=tenacity.retry_if_result(lambda locked: not locked), wait=tenacity.wait_fixed(0.1))
+def _lock(connection: Connection) -> bool:
+    # Asked for again and again: an index that is built beside writers waits for every statement
+    # under way, and so for one that would wait for this lock.
+    locked = connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+    connection.commit()
+    return bool(locked)
 
 
 def check_schema(connection: Connection) -> None:

@@ -18,6 +18,7 @@ from server.domain.errors import Reason, Refusal
 from server.domain.identifiers import OrganisationNumber
 from server.store import tables
 from server.store.schema import check_durability, check_schema
+from server.store.shared_contact import digest_with
 from server.store.sql_spans import trace_statements
 from server.store.transaction import Answer, Reader, Transaction, WriteRequest
 
@@ -40,6 +41,8 @@ _STATEMENT_TIMEOUT = "57014"
 # memory or disk left.
 _AWAY = ("57P01", "57P02", "57P03", "08001", "08003", "08006", "25006", "25P03", "53100", "53200", "53300")
 
+_MOST_ATTEMPTS = 4
+
 # Reads run under this session timeout, many times what the largest takes; a write's follows
 # its deadline.
 _SESSION = (
@@ -56,7 +59,7 @@ class Store:
     require_durable: refuse a PostgreSQL that may forget acknowledged commits.
 
     epoch names this register's sequence of change numbers; operators are the mailbox
-    operators that it knows.
+    operators that it knows; digest is what its contact info is compared by.
 
     Raises UnsafeDatabase where the register may not run on it, DBAPIError where it is away.
     """
@@ -84,6 +87,7 @@ class Store:
             raise
         self.epoch: uuid.UUID = row.epoch
         self._caller_key: bytes = row.caller_key
+        self.digest = digest_with(self._caller_key)
 
     def read(self, do: Callable[[Reader], Result], *, deadline: float) -> Result:
         """Run reads outside a transaction: each statement sees the newest commits.
@@ -139,7 +143,7 @@ class Store:
         def attempt() -> Result | Answer:
             with self._engine.begin() as connection:
                 _limit_statements(connection, deadline)
-                transaction = Transaction(connection, caller)
+                transaction = Transaction(connection, caller, self.digest)
                 if request is None:
                     return do(transaction)
                 first = transaction.first_answer(name, request)
@@ -182,14 +186,8 @@ class Store:
 
 def _run(attempt: Callable[[], Result], deadline: float) -> Result:
     """Run the attempt again on what a second run can cure, and turn the rest into refusals."""
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda error: _is_conflict(error) or _is_disconnect(error)),
-        stop=tenacity.stop_after_attempt(4) | tenacity.stop_after_delay(max(0, deadline - time.monotonic())),
-        wait=tenacity.wait_random_exponential(multiplier=0.01, max=0.2),
-        reraise=True,
-    )
     try:
-        result: Result = retrying(_in_time, attempt, deadline)
+        result: Result = _retrying(_in_time, attempt, deadline)
         return result
     except DBAPIError as error:
         # Not chained: a driver's message may quote what it was given.
@@ -206,6 +204,24 @@ def _in_time(attempt: Callable[[], Result], deadline: float) -> Result:
     if time.monotonic() >= deadline:
         raise Refusal(Reason.DEADLINE)
     return attempt()
+
+
+def _is_curable(error: BaseException) -> bool:
+    return _is_conflict(error) or _is_disconnect(error)
+
+
+def _gives_up(state: tenacity.RetryCallState) -> bool:
+    deadline: float = state.args[1]
+    return state.attempt_number >= _MOST_ATTEMPTS or time.monotonic() >= deadline
+
+
+# Made once: that takes as long as a small read.
+_retrying = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(_is_curable),
+    stop=_gives_up,
+    wait=tenacity.wait_random_exponential(multiplier=0.01, max=0.2),
+    reraise=True,
+)
 
 
 def _limit_statements(connection: Connection, deadline: float) -> None:

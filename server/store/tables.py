@@ -47,12 +47,16 @@ def _contact(kind: str) -> list[Column[object]]:
         _time(f"{kind}_updated_time"),
         _time(f"{kind}_confirmed_time"),
         _time(f"{kind}_validated_time"),
+        # Whether the value stands on other persons too, and a keyed hash by which it is compared.
+        Column(f"{kind}_shared", Boolean, nullable=False, server_default=text("false")),
+        Column(f"{kind}_digest", LargeBinary),
     ]
 
 
 # One row. last_change_number is taken last in each transaction and its lock held until the
 # commit, so change numbers become visible in their own order: a reader of the feed that saw
 # n has seen all below. caller_key turns citizens and bodies into the pseudonyms and hashes in request.
+# system_identifier and timeline name the PostgreSQL that served last; another one is a restored one.
 register = Table(
     "register",
     metadata,
@@ -60,6 +64,8 @@ register = Table(
     Column("epoch", Uuid, nullable=False),
     Column("caller_key", LargeBinary, nullable=False),
     Column("last_change_number", BigInteger, nullable=False),
+    Column("system_identifier", BigInteger),
+    Column("timeline", BigInteger),
     CheckConstraint("id = 1", name="one_row"),
 )
 
@@ -84,15 +90,48 @@ person = Table(
     *_contact("email"),
     *_contact("mobile"),
     Column("change_number", BigInteger, nullable=False, unique=True),
+    Column("deletion_reason", Text),
     CheckConstraint("identifier ~ '^[0-9]{11}$'", name="identifier"),
     _one_of("status", "ACTIVE", "DELETED"),
     _one_of("language", "nb", "nn", "en", "se"),
+    _one_of("deletion_reason", "OWN_CHOICE", "DEAD", "EXPIRED_IDENTITY", "NEW_IDENTITY", "DISAPPEARED"),
     CheckConstraint("(email IS NULL) = (email_updated_time IS NULL)", name="email_updated"),
     CheckConstraint("(mobile IS NULL) = (mobile_updated_time IS NULL)", name="mobile_updated"),
     CheckConstraint(
         "status = 'ACTIVE' OR (email IS NULL AND mobile IS NULL AND language IS NULL AND NOT reserved)",
         name="tombstone",
     ),
+    *(
+        Index(
+            f"person_{kind}_digest_idx",
+            f"{kind}_digest",
+            # So that those of many with a wrong flag are found without looking at the others.
+            f"{kind}_shared",
+            postgresql_where=text(f"{kind}_digest IS NOT NULL"),
+        )
+        for kind in ("email", "mobile")
+    ),
+    # Values that await their digest: written by code from before digests, or changed by it,
+    # which takes the digest away (a trigger in migrations/).
+    *(
+        Index(
+            f"person_{kind}_undigested_idx",
+            "id",
+            postgresql_where=text(f"{kind} IS NOT NULL AND {kind}_digest IS NULL"),
+        )
+        for kind in ("email", "mobile")
+    ),
+)
+
+# Values whose sharing is to be counted anew, noted with the change that made it so. No value
+# is unique: whoever notes one waits for nobody.
+shared_recount = Table(
+    "shared_recount",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    _one_of("kind", "email", "mobile"),
 )
 
 mailbox = Table(
@@ -106,6 +145,17 @@ mailbox = Table(
     Column("operator_state", Text, nullable=False),
     _one_of("operator_state", "PENDING", "IN_STEP", "NO_ACCOUNT", "REFUSED"),
     Index("mailbox_one_chosen_idx", "person_id", unique=True, postgresql_where=text("chosen")),
+)
+
+# The last change that concerned an operator's mailbox: a row for every mailbox that is or was,
+# so that the operator hears of those that are gone, and of nothing else about the person.
+mailbox_change = Table(
+    "mailbox_change",
+    metadata,
+    Column("person_id", ForeignKey("person.id"), primary_key=True),
+    Column("operator", ForeignKey("mailbox_operator.organisation_number"), primary_key=True),
+    Column("change_number", BigInteger, nullable=False),
+    UniqueConstraint("operator", "change_number"),
 )
 
 # What changed and when; never a value, so that nothing outlives the citizen's own entry.
@@ -153,6 +203,8 @@ delivery = Table(
     Column("failed_attempts", Integer, nullable=False),
     Column("last_error_code", Text),
     Column("refused", Boolean, nullable=False),
+    # W3C traceparent of the call that made it due.
+    Column("trace_parent", Text),
     UniqueConstraint("person_id", "operator"),
     Index("delivery_due_idx", "operator", "not_before_time", postgresql_where=text("NOT refused")),
 )
@@ -182,6 +234,8 @@ message = Table(
     Column("gateway_message_id", Text),
     _time("sent_time"),
     _time("delivered_time"),
+    # W3C traceparent of the call that caused it.
+    Column("trace_parent", Text),
     _one_of("kind", "MAILBOX_CHOSEN"),
     _one_of("channel", "SMS"),
     _one_of("language", "nb", "nn", "en", "se"),

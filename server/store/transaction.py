@@ -16,12 +16,14 @@ from server.domain.identifiers import OrganisationNumber, PersonIdentifier
 from server.domain.person import Change, Language, OperatorState, Person
 from server.store import tables
 from server.store.rows import (
+    Digest,
     load_persons,
     mailbox_values,
     person_values,
-    persons_in_one_statement,
     select_persons,
 )
+from server.store.shared_contact import note_for_recount, value_of
+from server.store.trace_parent import current_trace_parent
 
 NO_MOBILE = "NO_MOBILE"
 
@@ -56,18 +58,6 @@ class Reader:
         registered = {person.identifier: person for person in found}
         return {each: registered.get(each) or Person(identifier=each) for each in identifiers}
 
-    def changes(self, after: int, limit: int) -> list[Person]:
-        """The next persons by change number after `after`, exclusive; tombstones included."""
-        page = (
-            select(tables.person)
-            .where(tables.person.c.change_number > after)
-            .order_by(tables.person.c.change_number)
-            .limit(limit)
-            .subquery("page")
-        )
-        statement = persons_in_one_statement(page).order_by(page.c.change_number)
-        return list(load_persons(self.connection, statement).values())
-
     def last_change_number(self) -> int:
         """The highest change number committed."""
         return self.connection.scalar(select(tables.register.c.last_change_number)) or 0
@@ -79,9 +69,10 @@ class Transaction(Reader):
     the counter, whose lock is held until the commit.
     """
 
-    def __init__(self, connection: Connection, caller: Caller) -> None:
+    def __init__(self, connection: Connection, caller: Caller, digest: Digest) -> None:
         super().__init__(connection)
         self._caller_kind = caller.kind
+        self._digest = digest
         self._row_ids: dict[PersonIdentifier, int] = {}
 
     def person(self, identifier: PersonIdentifier) -> Person:
@@ -95,20 +86,34 @@ class Transaction(Reader):
             return person
         return Person(identifier=identifier)
 
-    def record(self, change: Change, now: datetime) -> int:
-        """Write what changed, its history, deliveries and message; return the change number.
+    def record(self, changes: Sequence[Change], now: datetime) -> list[int]:
+        """Write what changed, its history, deliveries and messages; return the change numbers.
 
-        The person must have been read with person() in this transaction. Where nothing
-        changed, nothing is written and the number is that of the last change.
+        The persons must have been read in this transaction, locked in the order of their
+        identifiers. Where nothing changed, nothing is written and the number is that of the
+        last change. Who takes another over comes before that one: history and messages move
+        as they are.
         """
+        real = [change for change in changes if change.fields()]
+        if not real:
+            return [change.before.change_number for change in changes]
+        for change in real:
+            self._lock_what_follows(change)
+        note_for_recount(self.connection, self._digest, real)
+        numbers = iter(self._take_change_numbers(len(real)))
+        return [
+            self._write(change, next(numbers), now) if change.fields() else change.before.change_number
+            for change in changes
+        ]
+
+    def _write(self, change: Change, number: int, now: datetime) -> int:
         fields = change.fields()
-        if not fields:
-            return change.before.change_number
-        self._lock_what_follows(change)
-        number = self._take_change_numbers(1)
         after = replace(change.after, change_number=number)
-        row_id = self._write_person(after)
+        row_id = self._write_person(change.before, after)
+        if change.takes_over:
+            self._move_record(self._row_ids[change.takes_over], row_id)
         self._write_mailboxes(row_id, change)
+        self._note_mailbox_changes([(row_id, operator, number) for operator in change.operators_concerned()])
         self.connection.execute(
             insert(tables.history),
             [
@@ -140,20 +145,27 @@ class Transaction(Reader):
         new = [person for person in persons if not present[person.identifier].change_number]
         if not new:
             return 0
-        first = self._take_change_numbers(len(new)) - len(new) + 1
-        numbered = [replace(person, change_number=number) for number, person in enumerate(new, start=first)]
+        note_for_recount(
+            self.connection, self._digest, [Change(present[person.identifier], person) for person in new]
+        )
+        numbers = self._take_change_numbers(len(new))
+        numbered = [
+            replace(person, change_number=number) for number, person in zip(numbers, new, strict=True)
+        ]
         rows = self.connection.execute(
             insert(table).returning(table.c.identifier, table.c.id),
-            [person_values(each) for each in numbered],
+            [person_values(each, self._digest) for each in numbered],
         )
         row_ids = {row.identifier: row.id for row in rows}
-        boxes = [
-            {"person_id": row_ids[person.identifier], **mailbox_values(person, box)}
-            for person in numbered
-            for box in person.mailboxes
-        ]
+        boxes = [(row_ids[person.identifier], person, box) for person in numbered for box in person.mailboxes]
         if boxes:
-            self.connection.execute(insert(tables.mailbox), boxes)
+            self.connection.execute(
+                insert(tables.mailbox),
+                [{"person_id": row_id, **mailbox_values(person, box)} for row_id, person, box in boxes],
+            )
+        self._note_mailbox_changes(
+            [(row_id, box.operator, person.change_number) for row_id, person, box in boxes]
+        )
         return len(new)
 
     def first_answer(self, caller: str, request: WriteRequest) -> Answer | None:
@@ -193,6 +205,8 @@ class Transaction(Reader):
         )
 
     def _lock_what_follows(self, change: Change) -> None:
+        if change.takes_over:
+            self._lock(tables.message, self._row_ids[change.takes_over])
         row_id = self._row_ids.get(change.before.identifier)
         if row_id is None:
             return
@@ -206,27 +220,37 @@ class Transaction(Reader):
             select(table.c.id).where(table.c.person_id == row_id).order_by(table.c.id).with_for_update()
         )
 
-    def _take_change_numbers(self, count: int) -> int:
+    def _take_change_numbers(self, count: int) -> range:
         table = tables.register
         last: int = self.connection.execute(
             update(table)
             .values(last_change_number=table.c.last_change_number + count)
             .returning(table.c.last_change_number)
         ).scalar_one()
-        return last
+        return range(last - count + 1, last + 1)
 
-    def _write_person(self, person: Person) -> int:
+    def _write_person(self, before: Person, after: Person) -> int:
         table = tables.person
-        row_id = self._row_ids.get(person.identifier)
+        row_id = self._row_ids.get(after.identifier)
         if row_id is not None:
-            self.connection.execute(update(table).where(table.c.id == row_id).values(person_values(person)))
+            values = person_values(after, self._digest)
+            for kind in ContactKind:
+                # One that code from before left without is given by the job, which counts it then.
+                if value_of(before, kind) == value_of(after, kind):
+                    del values[f"{kind}_digest"]
+            self.connection.execute(update(table).where(table.c.id == row_id).values(values))
             return row_id
         # Two who enter the same new person at once: the later finds the row here, after the
         # counter let it pass, and its whole transaction is run again.
         new_row_id: int = self.connection.execute(
-            insert(table).values(person_values(person)).returning(table.c.id)
+            insert(table).values(person_values(after, self._digest)).returning(table.c.id)
         ).scalar_one()
+        self._row_ids[after.identifier] = new_row_id
         return new_row_id
+
+    def _move_record(self, of: int, to: int) -> None:
+        for table in (tables.history, tables.message):
+            self.connection.execute(update(table).where(table.c.person_id == of).values(person_id=to))
 
     def _write_mailboxes(self, row_id: int, change: Change) -> None:
         table = tables.mailbox
@@ -248,6 +272,21 @@ class Transaction(Reader):
             elif values != mailbox_values(before, old):
                 self.connection.execute(update(table).where(*here).values(values))
 
+    def _note_mailbox_changes(self, noted: Sequence[tuple[int, OrganisationNumber, int]]) -> None:
+        if not noted:
+            return
+        statement = upsert(tables.mailbox_change)
+        self.connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["person_id", "operator"],
+                set_={"change_number": statement.excluded.change_number},
+            ),
+            [
+                {"person_id": row_id, "operator": operator, "change_number": number}
+                for row_id, operator, number in noted
+            ],
+        )
+
     def _write_deliveries(self, row_id: int, change: Change, number: int) -> None:
         # A new change makes the delivery due at once and counts its attempts anew; it leaves
         # a lease alone, whose holder will find that its number is no longer the last.
@@ -258,6 +297,7 @@ class Transaction(Reader):
             "failed_attempts": 0,
             "last_error_code": None,
             "refused": False,
+            "trace_parent": current_trace_parent(),
         }
         for operator in change.operators_to_tell():
             self.connection.execute(
@@ -289,6 +329,7 @@ class Transaction(Reader):
                 created_time=func.now(),
                 not_before_time=func.now(),
                 failed_attempts=0,
+                trace_parent=current_trace_parent(),
             )
         )
 

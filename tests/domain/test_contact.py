@@ -1,12 +1,13 @@
 """Which e-mail addresses and mobile numbers the register takes."""
 
+import unicodedata
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.domain.contact import parse_email, parse_mobile
+from server.domain.contact import ContactKind, comparable, parse_email, parse_mobile
 from server.domain.errors import InvalidValue, Reason
 from server.domain.rules import MAX_EMAIL_LENGTH
 
@@ -201,3 +202,64 @@ def test_any_text_is_an_email_address_in_its_normal_form_or_refused(text: str) -
         assert len(email) <= MAX_EMAIL_LENGTH
         assert email.isprintable()
         assert parse_email(email) == email
+
+
+def compared_email(text: str) -> str:
+    return comparable(ContactKind.EMAIL, parse_email(text))
+
+
+def compared_mobile(text: str) -> str:
+    return comparable(ContactKind.MOBILE, parse_mobile(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ÅSE@blåbær.no",
+        "åse@BLÅBÆR.no",
+        "a\u030ase@bla\u030abær.no",
+        "A\u030aSE@blåbær.no",
+        "åse@xn--blbr-roah.no",
+        "Åse@XN--BLBR-ROAH.no",
+    ],
+)
+def test_email_addresses_are_compared_whatever_their_case_and_way_of_writing(text: str) -> None:
+    assert compared_email(text) == compared_email("åse@blåbær.no")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ola.nordmann@example.com", "ola+krr@example.com", "ola@sub.example.com", "ola@example.org"],
+)
+def test_email_addresses_with_dots_or_plus_are_others(text: str) -> None:
+    assert compared_email(text) != compared_email("ola@example.com")
+    assert compared_email(text) != compared_email("olanordmann@example.com")
+
+
+@pytest.mark.parametrize("text", ["91234567", "004791234567", "912 34 567", "+47 912-34_567"])
+def test_mobiles_are_compared_in_e164(text: str) -> None:
+    assert compared_mobile(text) == "+4791234567"
+    assert compared_mobile(text) != compared_mobile("41234567")
+
+
+@given(
+    st.emails()
+    | st.builds(
+        "{}@example.com".format, st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=5)
+    )
+)
+def test_an_email_address_is_the_same_in_capitals_in_small_letters_and_decomposed(email: str) -> None:
+    if refused(parse_email, email) is None:
+        compared = compared_email(email)
+        # In capitals the Turkish i without dot is the other i.
+        capitals = email if "ı" in email else email.upper()
+        for text in (compared, capitals, email.casefold(), unicodedata.normalize("NFD", email)):
+            if refused(parse_email, text) is None:
+                assert compared_email(text) == compared
+
+
+@given(st.text("abAB.+å", min_size=1, max_size=3), st.text("abAB.+å", min_size=1, max_size=3))
+def test_two_email_addresses_are_the_same_only_where_they_differ_in_case_alone(one: str, other: str) -> None:
+    texts = [f"{local}@example.com" for local in (one, other)]
+    if not any(refused(parse_email, text) for text in texts):
+        assert (compared_email(texts[0]) == compared_email(texts[1])) == (one.lower() == other.lower())

@@ -8,7 +8,7 @@ import pytest
 from server.domain.contact import ContactKind, ContactPoint
 from server.domain.identifiers import MailboxAddress, OrganisationNumber, PersonIdentifier
 from server.domain.look_up import LetterRoute, LookUp, Purpose, look_up
-from server.domain.person import Language, Mailbox, Person, Status
+from server.domain.person import DeletionReason, Language, Mailbox, Person, Status
 from server.domain.rules import STALE_AFTER_MONTHS, months_later
 from tests import people
 
@@ -40,7 +40,7 @@ RESERVED_EXPIRED = EXPIRED.reserve(NOW)
 SILENT = replace(NORMAL, contacts={})
 WITHOUT_MAILBOX = replace(NORMAL, mailboxes=(), chosen=None)
 NOT_CHOSEN = replace(NORMAL, chosen=None)
-DELETED = NORMAL.delete()
+DELETED = NORMAL.delete(DeletionReason.OWN_CHOICE)
 BOTH = (EMAIL, MOBILE)
 
 

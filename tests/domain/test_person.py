@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from server.domain.contact import ContactKind, ContactPoint
 from server.domain.errors import Reason, Refusal
 from server.domain.identifiers import MailboxAddress, OrganisationNumber, PersonIdentifier
-from server.domain.person import Change, Language, Mailbox, OperatorState, Person, Status
+from server.domain.person import Change, DeletionReason, Language, Mailbox, OperatorState, Person, Status
 from tests import people
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -25,15 +26,19 @@ MOVED_AT_DIGIPOST = replace(AT_DIGIPOST, address=MailboxAddress("ola.nordmann#40
 AT_EBOKS = Mailbox(operator=EBOKS, address=MailboxAddress("ola-nordmann-eboks"))
 
 NEVER = Person(identifier=PersonIdentifier(people.OLA))
+EARLIER = PersonIdentifier(people.KARI)
 BARE = NEVER.register(NOW, {}, None)
 BOXED = BARE.create_mailbox(AT_DIGIPOST)
 REACHED = NEVER.register(NOW, {EMAIL: "ola@example.com", MOBILE: "+4791234567"}, Language.NN)
 BOTH = REACHED.create_mailbox(AT_DIGIPOST).create_mailbox(AT_EBOKS)
 CHOSEN = BOTH.choose_mailbox(DIGIPOST)
 RESERVED = CHOSEN.reserve(NOW)
+DELETED = CHOSEN.delete(DeletionReason.OWN_CHOICE)
+IDENTITY_ENDS = (DeletionReason.DEAD, DeletionReason.EXPIRED_IDENTITY, DeletionReason.NEW_IDENTITY)
+IDENTITY_GOES_ON = (DeletionReason.OWN_CHOICE, DeletionReason.DISAPPEARED)
 PERSONS = {
     "NEVER": NEVER,
-    "DELETED": CHOSEN.delete(),
+    "DELETED": DELETED,
     "BARE": BARE,
     "BOXED": BOXED,
     "REACHED": REACHED,
@@ -59,7 +64,10 @@ VERBS: Mapping[str, Callable[[Person, datetime], Person]] = {
     "cancel_reservation": Person.cancel_reservation,
     "choose_mailbox": lambda person, _: person.choose_mailbox(DIGIPOST),
     "choose_eboks": lambda person, _: person.choose_mailbox(EBOKS),
-    "delete": lambda person, _: person.delete(),
+    "delete": lambda person, _: person.delete(DeletionReason.OWN_CHOICE),
+    "die": lambda person, _: person.delete(DeletionReason.DEAD),
+    "take_over": lambda person, _: person.take_over(replace(RESERVED, identifier=EARLIER)),
+    "take_over_nobody": lambda person, _: person.take_over(replace(DELETED, identifier=EARLIER)),
     "fill_choice": lambda person, _: person.fill_choice(DIGIPOST),
     "fill_eboks": lambda person, _: person.fill_choice(EBOKS),
     "may_choose": may_choose_mailbox,
@@ -96,6 +104,9 @@ cancel_reservation       unknown  unknown  ok      ok      ok       ok      ok  
 choose_mailbox           unknown  unknown  no-box  silent  no-box   ok      ok      reserved
 choose_eboks             unknown  unknown  no-box  no-box  no-box   ok      ok      reserved
 delete                   unknown  unknown  ok      ok      ok       ok      ok      ok
+die                      unknown  unknown  ok      ok      ok       ok      ok      ok
+take_over                ok       ok       active  active  active   active  active  active
+take_over_nobody         unknown  unknown  unknown unknown unknown  unknown unknown unknown
 fill_choice              unknown  unknown  no-box  silent  no-box   ok      taken   reserved
 fill_eboks               unknown  unknown  no-box  no-box  no-box   ok      taken   reserved
 may_choose               unknown  unknown  silent  silent  ok       ok      taken   reserved
@@ -143,8 +154,42 @@ def test_no_order_of_verbs_breaks_an_entry(names: list[str]) -> None:
             continue
         assert person == before, "a verb changes no person in place"
         _must_hold(after)
-        _must_follow(Change(person, after), name)
+        _must_follow(Change(person, after, EARLIER if name == "take_over" else None), name)
         person = after
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Person:
+    """A person after any order of verbs."""
+    person, now = NEVER, NOW
+    for name in draw(st.lists(st.sampled_from(sorted(VERBS)), max_size=12)):
+        now += timedelta(minutes=1)
+        with suppress(Refusal):
+            person = VERBS[name](person, now)
+    return replace(person, change_number=7)
+
+
+@given(entries(), st.sampled_from([NEVER, DELETED]))
+def test_whoever_is_taken_over_is_all_there_under_the_other_identifier_and_nowhere_else(
+    old: Person, successor: Person
+) -> None:
+    new = replace(successor, identifier=EARLIER, change_number=3)
+    if old.status is not Status.ACTIVE:
+        with pytest.raises(Refusal):
+            new.take_over(old)
+        return
+    arrived = Change(new, new.take_over(old), takes_over=old.identifier)
+    left = Change(old, old.delete(DeletionReason.NEW_IDENTITY))
+
+    assert arrived.after == replace(old, identifier=EARLIER, change_number=3)
+    assert left.after.status is Status.DELETED
+    assert "identifier" in arrived.fields()
+    assert "identifier" not in left.fields()
+    assert arrived.operators_to_tell() == left.operators_to_tell()
+    assert arrived.operators_concerned() == left.operators_concerned()
+    for change in (arrived, left):
+        _must_hold(change.after)
+        assert change.newly_chosen() is None
 
 
 def _must_hold(person: Person) -> None:
@@ -152,8 +197,14 @@ def _must_hold(person: Person) -> None:
     assert operators == sorted(set(operators)), "one mailbox at each operator, in order"
     assert person.chosen is None or person.chosen in operators, "the chosen one has a mailbox"
     if person.status is not Status.ACTIVE:
-        empty = Person(identifier=person.identifier, status=person.status)
-        assert person == empty, "a tombstone holds nothing"
+        empty = Person(
+            identifier=person.identifier,
+            status=person.status,
+            change_number=person.change_number,
+            deletion_reason=person.deletion_reason,
+        )
+        assert person == empty, "a tombstone holds nothing but its reason"
+    assert (person.deletion_reason is not None) is (person.status is Status.DELETED)
     if person.reserved or person.status is not Status.ACTIVE:
         assert person.public_mailbox() is None
 
@@ -161,15 +212,15 @@ def _must_hold(person: Person) -> None:
 def _must_follow(change: Change, name: str) -> None:
     before, after = change.before, change.after
     assert bool(change.fields()) is (before != after), "what differs is named, and nothing else"
-    if before.reserved and name != "cancel_reservation":
-        assert after.reserved, "a reservation is never lost"
+    if before.reserved and name not in ("cancel_reservation", "die"):
+        assert after.reserved, "a reservation is lost only with the identity"
         assert after.reservation_time == before.reservation_time
     switched = {before.public_mailbox(), after.public_mailbox()}
     if len(switched) == 1:
         assert change.operators_to_tell() == ()
     else:
         assert set(change.operators_to_tell()) == {each.operator for each in switched if each}
-    if name in ("reserve", "cancel_reservation", "delete"):
+    if name in ("reserve", "cancel_reservation", "delete", "die", "take_over"):
         assert change.newly_chosen() is None, "only a choice is confirmed by a message"
 
 
@@ -245,18 +296,50 @@ def test_a_verb_that_changes_nothing_returns_an_equal_person(unchanged: Person) 
 
 
 def test_a_deleted_person_is_a_tombstone_and_returns_without_a_mailbox() -> None:
-    deleted = replace(CHOSEN, change_number=7).delete()
-    assert deleted == Person(identifier=NEVER.identifier, status=Status.DELETED, change_number=7)
+    deleted = replace(CHOSEN, change_number=7).delete(DeletionReason.OWN_CHOICE)
+    assert deleted == Person(
+        identifier=NEVER.identifier,
+        status=Status.DELETED,
+        change_number=7,
+        deletion_reason=DeletionReason.OWN_CHOICE,
+    )
     assert Change(CHOSEN, deleted).operators_to_tell() == (DIGIPOST,)
     back = deleted.register(LATER, {EMAIL: "ola@example.com"}, None)
     assert (back.status, back.mailboxes, back.chosen) == (Status.ACTIVE, (), None)
+    assert back.deletion_reason is None
     assert (back.language, back.language_updated) == (None, None)
 
 
-def test_a_reserved_person_who_is_deleted_keeps_the_reservation_and_nothing_else() -> None:
-    assert RESERVED.delete() == Person(
+@pytest.mark.parametrize("reason", IDENTITY_GOES_ON)
+def test_a_reserved_person_who_is_deleted_keeps_the_reservation_and_nothing_else(
+    reason: DeletionReason,
+) -> None:
+    assert RESERVED.delete(reason) == Person(
         identifier=NEVER.identifier, status=Status.ACTIVE, reserved=True, reservation_time=NOW
     )
+
+
+@pytest.mark.parametrize("reason", IDENTITY_ENDS)
+def test_a_reservation_ends_with_the_identity(reason: DeletionReason) -> None:
+    assert RESERVED.delete(reason) == Person(
+        identifier=NEVER.identifier, status=Status.DELETED, deletion_reason=reason
+    )
+
+
+def test_every_reason_ends_the_identity_or_does_not() -> None:
+    assert sorted((*IDENTITY_ENDS, *IDENTITY_GOES_ON)) == sorted(DeletionReason)
+
+
+def test_what_is_taken_over_is_no_new_choice_and_no_operator_has_followed_it_yet() -> None:
+    refused = replace(AT_EBOKS, operator_state=OperatorState.REFUSED)
+    old = replace(CHOSEN, mailboxes=(AT_DIGIPOST, refused))
+    arrived = Change(Person(identifier=EARLIER), Person(identifier=EARLIER).take_over(old), old.identifier)
+
+    assert arrived.operators_to_tell() == (DIGIPOST,)
+    assert arrived.newly_chosen() is None
+    assert {box.operator_state for box in arrived.after.mailboxes} == {OperatorState.IN_STEP}
+    names = ("status", "language", "mailboxes", "chosen", "email", "mobile", "identifier")
+    assert arrived.fields() == names
 
 
 def test_a_switch_makes_the_former_inactive_and_both_operators_learn_of_it() -> None:

@@ -2,6 +2,7 @@
 
 import calendar
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -114,7 +115,12 @@ def test_a_contact_point_expires_after_the_last_moment_of_eighteen_months(
 @pytest.mark.parametrize("renewed_by", ["updated", "confirmed", "validated"])
 def test_the_latest_of_update_confirmation_and_validation_counts(renewed_by: str) -> None:
     long_ago = UPDATED - timedelta(days=1000)
-    times = {"updated": long_ago, "confirmed": long_ago, "validated": long_ago, renewed_by: UPDATED}
+    times: dict[str, Any] = {
+        "updated": long_ago,
+        "confirmed": long_ago,
+        "validated": long_ago,
+        renewed_by: UPDATED,
+    }
     point = ContactPoint(value="ola@example.com", **times)
     assert point.usable_until == EIGHTEEN_MONTHS_LATER
 

@@ -30,6 +30,7 @@ def environment(**settings: str) -> dict[str, str]:
 def run(directory: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     """Run `python -m server` to its end."""
     settings.setdefault("trace_directory", str(directory / "traces"))
+    settings.setdefault("witness_file", str(directory / "witness"))
     return subprocess.run(
         [sys.executable, "-m", "server", *arguments],
         env=environment(**settings),
@@ -56,6 +57,7 @@ class ServerProcess:
                         "development_credentials": "true",
                         "synthetic_identifiers": "true",
                         "trace_directory": str(directory / "traces"),
+                        "witness_file": str(directory / "witness"),
                     }
                     | settings
                 ),

@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,24 +68,49 @@ class Rpcs:
         metadata: tuple[tuple[str, str | bytes], ...] = (),
         timeout: float = 20,
     ) -> Outcome:
-        """Call the RPC as `caller`, such as "citizen/11822648950"; None for no credential."""
+        """Call the RPC as `caller`, such as "citizen/11822648950"; None for no credential.
+
+        Of a stream the first response is taken, and the call then cancelled.
+        """
+        method = RPCS[rpc]
+        if request is None:
+            request = message_factory.GetMessageClass(method.input_type)()
+        call = self.stream(rpc, [request], caller, metadata=metadata, timeout=timeout)
+        try:
+            response = next(call)
+            # A refused call has an empty response before its status.
+            if not method.server_streaming:
+                next(call, None)
+            return Outcome(grpc.StatusCode.OK, response)
+        except grpc.RpcError as error:
+            return outcome_of(error)
+        finally:
+            call.cancel()
+
+    def stream(
+        self,
+        rpc: str,
+        requests: Iterable[Any],
+        caller: str | None,
+        *,
+        metadata: tuple[tuple[str, str | bytes], ...] = (),
+        timeout: float | None = 20,
+    ) -> Any:
+        """Call the RPC with any number of requests; gRPC's iterator of the responses."""
         method = RPCS[rpc]
         if caller is not None:
             metadata = (*metadata, ("authorization", f"Development {caller}"))
-        call: Any = self._channel.unary_unary(
+        # On the wire every call is a stream of requests and one of responses.
+        call: Any = self._channel.stream_stream(
             f"/{method.containing_service.full_name}/{method.name}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
         )
-        if request is None:
-            request = message_factory.GetMessageClass(method.input_type)()
-        try:
-            return Outcome(grpc.StatusCode.OK, call(request, metadata=metadata, timeout=timeout))
-        except grpc.RpcError as error:
-            return _outcome(error)
+        return call(iter(requests), metadata=metadata, timeout=timeout)
 
 
-def _outcome(error: Any) -> Outcome:
+def outcome_of(error: Any) -> Outcome:
+    """How the call ended that raised the error."""
     infos, fields, retry_after = [], [], None
     status = rpc_status.from_call(error)
     for detail in status.details if status else ():

@@ -44,7 +44,7 @@ def statements(server: Server) -> Iterator[list[str]]:
     seen: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if threading.current_thread().name.startswith("call"):
+        if threading.current_thread().name.startswith(("call", "stream_")):
             seen.append(statement)
 
     event.listen(server._store._engine, "before_cursor_execute", note)

@@ -25,6 +25,7 @@ INT32, INT64 = 2**31 - 1, 2**63 - 1
 # as the contract says.
 HARMLESS = {
     ("RegisterService/LookUpPersons", "identifiers"),
+    ("RegisterService/LookUpPersonsStream", "identifiers"),
     ("AdminService/ListDeliveries", "min_failed_attempts"),
     ("AdminService/RetryDeliveries", "delivery_ids"),
     ("AdminService/ListMessages", "change_number"),
@@ -76,6 +77,9 @@ def bad_values(field: FieldDescriptor, valid: Any) -> list[Any]:
             ]
         case FieldDescriptor.TYPE_BYTES:
             return [b"\0", valid + b"\0", b"\r\n", valid[:-1], OVERLONG.encode(), valid + OVERLONG.encode()]
+        case FieldDescriptor.TYPE_BOOL:
+            # Neither of the two is bad.
+            return []
         case FieldDescriptor.TYPE_ENUM:
             return [99, -1, INT32, -INT32]
         case FieldDescriptor.TYPE_INT32:

@@ -1,21 +1,29 @@
 """ListChanges: everything is seen, in order, and only caught_up says that it was."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from krr.v1 import citizen_service_pb2, person_pb2
 from krr.v1 import register_service_pb2 as pb
 from krr_client import RegisterError
 from psycopg import Connection
+from sqlalchemy import event
 
 from server.__main__ import Server
+from server.config import Settings
 from server.tokens import Tokens
 from tests.conftest import Register
 from tests.people import DIGIPOST, EBOKS, KARI, NIELS, OLA, register_request, request_id
 from tests.people import synthetic_identifiers as people
-from tests.server.test_look_up import EMAIL, MAILBOX, OLD_MOBILE, RESERVED, load
+from tests.server.rpcs import Rpcs
+from tests.server.test_look_up import EMAIL, FRESH, MAILBOX, OLD_MOBILE, RESERVED, contact, load
+from tests.server.valid_requests import PUBLIC
 
 
 def page(register: Register, cursor: str = "", size: int = 0) -> pb.ListChangesResponse:
@@ -48,8 +56,9 @@ def test_pages_of_any_size_give_each_person_once_by_rising_change_number(
     register: Register, size: int
 ) -> None:
     persons = list(islice(people(), 7))
-    for identifier in persons:
-        load(register, identifier, email=EMAIL)
+    for number, identifier in enumerate(persons):
+        # Not the same address: the register would then make changes of its own.
+        load(register, identifier, email=contact(f"person{number}@example.com", FRESH))
     got, cursor, pages = [], "", 0
 
     while True:
@@ -105,7 +114,12 @@ def test_a_deleted_person_is_a_tombstone_and_a_reserved_one_who_deletes_stays(re
         )
 
     ola, kari = page(register, start).persons
-    assert ola == person_pb2.Person(identifier=OLA, status=person_pb2.PERSON_STATUS_DELETED, change_number=3)
+    assert ola == person_pb2.Person(
+        identifier=OLA,
+        status=person_pb2.PERSON_STATUS_DELETED,
+        deletion_reason=person_pb2.DELETION_REASON_OWN_CHOICE,
+        change_number=3,
+    )
     assert kari.status == person_pb2.PERSON_STATUS_ACTIVE
     assert kari.reservation == person_pb2.RESERVATION_RESERVED
     assert not kari.HasField("email")
@@ -194,3 +208,95 @@ def test_a_page_size_outside_1_to_1000_is_refused(register: Register) -> None:
         with pytest.raises(RegisterError) as refused:
             page(register, size=size)
         assert refused.value.fields == (("page_size", "1 to 1000"),)
+
+
+def poll(
+    register: Register, cursor: str, seconds: float, timeout: float | None = None
+) -> tuple[pb.ListChangesResponse, float]:
+    """The page after the wait, and how long it took."""
+    wait = Duration()
+    wait.FromMilliseconds(int(seconds * 1000))
+    began = time.monotonic()
+    answer = register.as_public_body().ListChanges(
+        pb.ListChangesRequest(after_cursor=cursor, wait=wait), timeout=timeout
+    )
+    return answer, time.monotonic() - began
+
+
+def test_a_wait_ends_with_the_first_change(register: Register) -> None:
+    load(register, OLA, email=EMAIL)
+    cursor = page(register).cursor
+    with ThreadPoolExecutor(1) as pool:
+        polling = pool.submit(poll, register, cursor, 8)
+        time.sleep(0.5)
+        update(register, OLA, "ola@example.org")
+        answer, took = polling.result()
+
+    assert seen(answer) == [(OLA, 2)]
+    assert answer.caught_up
+    assert 0.4 < took < 2
+
+
+def test_a_page_that_is_there_is_not_waited_for(register: Register) -> None:
+    load(register, OLA, email=EMAIL)
+
+    answer, took = poll(register, "", 8)
+
+    assert seen(answer) == [(OLA, 1)]
+    assert took < 2
+
+
+def test_a_wait_in_vain_ends_in_time_with_an_empty_page_and_reads_in_moderation(
+    register: Register, server: Server
+) -> None:
+    load(register, OLA, email=EMAIL)
+    cursor = page(register).cursor
+    # A number that no person bears, as where the last one who changed was removed.
+    with server._store._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE register SET last_change_number = 9")
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if threading.current_thread().name.startswith("stream_"):
+            statements.append(statement)
+
+    event.listen(server._store._engine, "before_cursor_execute", note)
+    answer, took = poll(register, cursor, 1)
+    event.remove(server._store._engine, "before_cursor_execute", note)
+
+    assert answer == pb.ListChangesResponse(cursor=cursor, caught_up=True)
+    assert 0.9 < took < 2
+    assert len(statements) < 10
+
+
+def test_a_wait_ends_a_second_before_the_callers_deadline(register: Register) -> None:
+    answer, took = poll(register, "", 20, timeout=1.6)
+    assert answer.caught_up
+    assert 0.4 < took < 1.4
+    answer, took = poll(register, "", 20, timeout=0.9)
+    assert answer.caught_up
+    assert took < 0.6
+
+
+def test_a_wait_below_0_or_above_30_seconds_is_refused(register: Register) -> None:
+    for seconds in (-0.001, -1, 30.001, 3600):
+        with pytest.raises(RegisterError) as refused:
+            poll(register, "", seconds)
+        assert [field for field, _ in refused.value.fields] == ["wait"]
+
+
+def test_who_waits_is_told_when_the_server_ends(settings: Settings) -> None:
+    server = Server(settings)
+    rpcs = Rpcs(f"127.0.0.1:{server.port}")
+    request = pb.ListChangesRequest(wait=Duration(seconds=20))
+    with ThreadPoolExecutor(2) as pool:
+        polling = pool.submit(rpcs.call, "RegisterService/ListChanges", request, PUBLIC)
+        time.sleep(0.3)
+        began = time.monotonic()
+        server.end()
+        outcome = polling.result()
+
+    assert outcome.reason == "SERVER_ENDING"
+    assert outcome.retry_after
+    assert time.monotonic() - began < 2
+    rpcs.close()

@@ -109,7 +109,10 @@ def test_a_deleted_person_registers_again_without_what_was_there_before(register
     deleted = write(register, "DeletePerson")
     assert own_entry(register) == pb.GetPersonResponse(
         person=person_pb2.Person(
-            identifier=OLA, status=person_pb2.PERSON_STATUS_DELETED, change_number=deleted.change_number
+            identifier=OLA,
+            status=person_pb2.PERSON_STATUS_DELETED,
+            change_number=deleted.change_number,
+            deletion_reason=person_pb2.DELETION_REASON_OWN_CHOICE,
         )
     )
     assert refusal(register, "DeletePerson").reason == "PERSON_NOT_FOUND"
@@ -120,6 +123,7 @@ def test_a_deleted_person_registers_again_without_what_was_there_before(register
     assert not entry.person.HasField("email")
     assert entry.person.language == person_pb2.LANGUAGE_UNSPECIFIED
     assert entry.person.change_number == deleted.change_number + 1
+    assert entry.person.deletion_reason == person_pb2.DELETION_REASON_UNSPECIFIED
 
 
 def test_an_unknown_person_reads_an_entry_that_says_so_and_may_only_register_and_reserve(
@@ -305,7 +309,7 @@ def test_a_citizen_reaches_no_other_persons_entry(rpcs: Rpcs, register: Register
     load(register, KARI, email=EMAIL)
     for name in [method.name for method in pb.DESCRIPTOR.services_by_name["CitizenService"].methods]:
         request = getattr(pb, f"{name}Request")(identifier=KARI)
-        if name != "GetPerson":
+        if name not in ("GetPerson", "ListHistory"):
             request.request_id = request_id()
         if name == "UpdateContact":
             request.update_mask.paths.append("email")

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc import StatusCode
-from krr.v1 import citizen_service_pb2
+from krr.v1 import citizen_service_pb2, delivery_service_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
@@ -104,6 +104,76 @@ def test_a_malformed_traceparent_starts_a_trace_of_its_own(
     [call] = [span for span in spans() if span.kind is SpanKind.SERVER]
     assert call.parent is None
     assert OLA not in call.to_json()
+
+
+def kari_chooses_eboks(rpcs: Rpcs, traceparent: str) -> tuple[Any, Any]:
+    """The delivery and the message that her call with the traceparent causes, as they are leased."""
+    valid = valid_requests(rpcs)
+    caller, request = valid["CitizenService/ChooseMailbox"]
+    outcome = rpcs.call(
+        "CitizenService/ChooseMailbox", request, caller, metadata=(("traceparent", traceparent),)
+    )
+    assert outcome.code is StatusCode.OK
+    leased = []
+    for rpc, adapter in (("LeaseDeliveries", "eboks"), ("LeaseMessages", "sms")):
+        lease = valid[f"DeliveryService/{rpc}"].request
+        leased.append(rpcs.call(f"DeliveryService/{rpc}", lease, f"adapter/{adapter}").response)
+    [delivery], [message] = leased[0].deliveries, leased[1].messages
+    return delivery, message
+
+
+def listed_trace_ids(rpcs: Rpcs, change_number: int) -> list[str]:
+    deliveries = rpcs.call("AdminService/ListDeliveries", caller=ADMINISTRATOR).response.deliveries
+    messages = rpcs.call("AdminService/ListMessages", caller=ADMINISTRATOR).response.messages
+    return [each.trace_id for each in (*deliveries, *messages) if each.change_number == change_number]
+
+
+def receipt_for(message: Any) -> delivery_service_pb2.RecordReceiptRequest:
+    return delivery_service_pb2.RecordReceiptRequest(
+        receipt_token=message.receipt_token, delivered=delivery_service_pb2.MessageDelivered()
+    )
+
+
+def test_what_a_call_causes_keeps_its_trace_for_adapters_and_staff(
+    rpcs: Rpcs, spans: Callable[[], list[ReadableSpan]]
+) -> None:
+    delivery, message = kari_chooses_eboks(rpcs, f"00-{TRACE}-{PARENT}-01")
+
+    [call] = [span for span in spans() if span.name == "krr.v1.CitizenService/ChooseMailbox"]
+    kept = f"00-{TRACE}-{call.context.span_id:016x}-01"
+    assert (delivery.trace_parent, message.trace_parent) == (kept, kept)
+    assert listed_trace_ids(rpcs, delivery.change_number) == [TRACE, TRACE]
+
+
+def test_each_receipt_is_linked_to_the_call_that_caused_its_message(
+    rpcs: Rpcs, spans: Callable[[], list[ReadableSpan]]
+) -> None:
+    _, message = kari_chooses_eboks(rpcs, f"00-{TRACE}-{PARENT}-01")
+
+    for _ in ("the first", "repeated"):
+        rpcs.call("DeliveryService/RecordReceipt", receipt_for(message), "adapter/sms")
+
+    ended = {name: [span for span in spans() if span.name.endswith(name)] for name in ("Receipt", "Mailbox")}
+    [call] = [span for span in ended["Mailbox"] if f"{span.context.trace_id:032x}" == TRACE]
+    assert len(ended["Receipt"]) == 2
+    for receipt in ended["Receipt"]:
+        [link] = receipt.links
+        assert (link.context.trace_id, link.context.span_id) == (call.context.trace_id, call.context.span_id)
+        assert receipt.context.trace_id != call.context.trace_id
+
+
+def test_what_an_unrecorded_call_causes_names_no_trace_and_its_receipt_has_no_link(
+    rpcs: Rpcs, spans: Callable[[], list[ReadableSpan]]
+) -> None:
+    delivery, message = kari_chooses_eboks(rpcs, f"00-{TRACE}-{PARENT}-00")
+
+    recorded = rpcs.call("DeliveryService/RecordReceipt", receipt_for(message), "adapter/sms")
+
+    assert recorded.code is StatusCode.OK
+    assert (delivery.trace_parent, message.trace_parent) == ("", "")
+    assert listed_trace_ids(rpcs, delivery.change_number) == ["", ""]
+    [receipt] = [span for span in spans() if span.name.endswith("RecordReceipt")]
+    assert not receipt.links
 
 
 @pytest.fixture

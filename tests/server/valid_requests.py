@@ -27,7 +27,7 @@ LOG_IN_SERVICE = f"log-in-service/{PUBLIC_BODY}"
 PUBLIC = f"public-body/{PUBLIC_BODY}"
 AT_DIGIPOST, AT_EBOKS = f"operator/{DIGIPOST}", f"operator/{EBOKS}"
 ADMINISTRATOR = "administrator/test"
-MINUTE = Duration(seconds=60)
+MINUTE, A_MOMENT = Duration(seconds=60), Duration(nanos=1_000_000)
 
 # What is personal about those who take part below.
 PERSONAL = (
@@ -78,6 +78,12 @@ def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
     _kari_opens_a_mailbox_at_eboks(rpcs)
     delivery, message = _leased(rpcs)
     cursor = _ok(rpcs, "RegisterService/ListChanges", PUBLIC, register_service_pb2.ListChangesRequest())
+    mailboxes = _ok(
+        rpcs,
+        "MailboxOperatorService/ListMailboxes",
+        AT_EBOKS,
+        mailbox_operator_service_pb2.ListMailboxesRequest(),
+    )
     valid = {
         "RegisterService/LookUpPersons": Valid(
             PUBLIC,
@@ -85,14 +91,24 @@ def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
                 identifiers=[OLA], purpose=register_service_pb2.PURPOSE_NOTICE, at_least_as_fresh=fresh
             ),
         ),
+        "RegisterService/LookUpPersonsStream": Valid(
+            PUBLIC,
+            register_service_pb2.LookUpPersonsStreamRequest(
+                identifiers=[OLA], purpose=register_service_pb2.PURPOSE_NOTICE, at_least_as_fresh=fresh
+            ),
+        ),
         "RegisterService/ListChanges": Valid(
-            PUBLIC, register_service_pb2.ListChangesRequest(after_cursor=cursor.cursor, page_size=10)
+            PUBLIC,
+            register_service_pb2.ListChangesRequest(after_cursor=cursor.cursor, page_size=10, wait=A_MOMENT),
+        ),
+        "RegisterService/WatchChanges": Valid(
+            PUBLIC, register_service_pb2.WatchChangesRequest(after_cursor=cursor.cursor, page_size=10)
         ),
     }
     return (
         valid
         | _of_citizens(fresh)
-        | _of_operators()
+        | _of_operators(mailboxes.cursor)
         | _of_adapters(delivery, message)
         | _of_staff(delivery.delivery_id, message.message_id)
     )
@@ -120,6 +136,7 @@ def _of_citizens(fresh: str) -> dict[str, Valid]:
         "CancelReservation": pb.CancelReservationRequest(**kari),
         "ChooseMailbox": pb.ChooseMailboxRequest(**kari, operator_organisation_number=EBOKS),
         "DeletePerson": pb.DeletePersonRequest(**kari),
+        "ListHistory": pb.ListHistoryRequest(identifier=KARI, page_size=10),
     }
     register = register_request(NIELS)
     register.language = person_pb2.LANGUAGE_SE
@@ -133,7 +150,7 @@ def _of_citizens(fresh: str) -> dict[str, Valid]:
     }
 
 
-def _of_operators() -> dict[str, Valid]:
+def _of_operators(cursor: str) -> dict[str, Valid]:
     pb = mailbox_operator_service_pb2
     at_digipost: dict[str, Any] = {
         "event_id": request_id(),
@@ -142,6 +159,7 @@ def _of_operators() -> dict[str, Valid]:
         "certificate": certificate(),
     }
     of_kari = {"event_id": request_id(), "identifier": KARI}
+    page: dict[str, Any] = {"after_cursor": cursor, "page_size": 10}
     return {
         f"MailboxOperatorService/{name}": Valid(caller, request)
         for name, caller, request in (
@@ -150,6 +168,8 @@ def _of_operators() -> dict[str, Valid]:
             ("ChooseMailbox", AT_EBOKS, pb.MailboxOperatorServiceChooseMailboxRequest(**of_kari)),
             ("CreateAndChooseMailbox", AT_DIGIPOST, pb.CreateAndChooseMailboxRequest(**at_digipost)),
             ("DeleteMailbox", AT_EBOKS, pb.DeleteMailboxRequest(**of_kari)),
+            ("ListMailboxes", AT_EBOKS, pb.ListMailboxesRequest(**page, wait=A_MOMENT)),
+            ("WatchMailboxes", AT_EBOKS, pb.WatchMailboxesRequest(**page)),
         )
     }
 
@@ -200,7 +220,11 @@ def _of_adapters(delivery: Any, message: Any) -> dict[str, Valid]:
 def _of_staff(delivery_id: int, message_id: str) -> dict[str, Valid]:
     pb = admin_service_pb2
     long_ago = time_ago(days=30)
-    contact = {"updated_time": long_ago, "confirmed_time": time_ago(days=2), "validated_time": long_ago}
+    contact: dict[str, Any] = {
+        "updated_time": long_ago,
+        "confirmed_time": time_ago(days=2),
+        "validated_time": long_ago,
+    }
     person = pb.PersonToLoad(
         identifier=next(people()),
         status=person_pb2.PERSON_STATUS_ACTIVE,
@@ -219,6 +243,12 @@ def _of_staff(delivery_id: int, message_id: str) -> dict[str, Valid]:
     )
     requests = {
         "LoadPersons": pb.LoadPersonsRequest(request_id=request_id(), persons=[person]),
+        "ReplaceIdentifier": pb.ReplaceIdentifierRequest(
+            request_id=request_id(), old_identifier=KARI, new_identifier=NIELS
+        ),
+        "DeletePerson": pb.AdminServiceDeletePersonRequest(
+            request_id=request_id(), identifier=KARI, reason=person_pb2.DELETION_REASON_DEAD
+        ),
         "ListDeliveries": pb.ListDeliveriesRequest(
             adapter="eboks", state=pb.DELIVERY_STATE_WAITING, min_failed_attempts=0, page_size=10
         ),

@@ -68,7 +68,8 @@ def write(
 
     def do(transaction: Transaction) -> Answer:
         before = transaction.person(identifier)
-        return Answer("DONE", transaction.record(Change(before, verb(before)), NOW))
+        [number] = transaction.record([Change(before, verb(before))], NOW)
+        return Answer("DONE", number)
 
     citizen = Caller(CallerKind.CITIZEN, identifier)
     if request is None:

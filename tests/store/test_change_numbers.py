@@ -12,8 +12,9 @@ import pytest
 from server.domain.contact import ContactKind
 from server.domain.errors import Refusal
 from server.domain.identifiers import PersonIdentifier
-from server.domain.person import Change, Person, Status
+from server.domain.person import Change, DeletionReason, Person, Status
 from server.store.deliveries import lease_deliveries
+from server.store.feed import changed_persons
 from server.store.store import Store
 from server.store.transaction import Answer, Transaction
 from tests.store import steps
@@ -46,7 +47,7 @@ def _random_verb(chance: random.Random) -> Callable[[Person], Person]:
         lambda person: person.create_and_choose_mailbox(steps.MAILBOXES[0]),
         lambda person: person.create_mailbox(steps.MAILBOXES[1]),
         lambda person: person.choose_mailbox(chance.choice([DIGIPOST, EBOKS])),
-        lambda person: person.delete(),
+        lambda person: person.delete(DeletionReason.OWN_CHOICE),
     ]
     return chance.choice(verbs)
 
@@ -63,7 +64,7 @@ def _write_much(store: Store, seed: int) -> int:
 
 
 def _read_on(store: Store, after: int, limit: int) -> list[Person]:
-    return store.read(lambda reader: reader.changes(after, limit), deadline=in_time())
+    return store.read(lambda reader: changed_persons(reader, after, limit), deadline=in_time())
 
 
 def _follow(store: Store, writers: list[Future[int]]) -> dict[PersonIdentifier, Person]:
@@ -113,7 +114,7 @@ def test_what_is_not_committed_is_not_in_the_feed_and_holds_up_nobody_who_reads(
 
     def do(transaction: Transaction) -> None:
         before = transaction.person(OLA)
-        transaction.record(Change(before, before.reserve(NOW)), NOW)
+        transaction.record([Change(before, before.reserve(NOW))], NOW)
         seen_inside.extend(person.change_number for person in _read_on(store, 0, 10))
 
     store.write(steps.ADMINISTRATOR, do, deadline=in_time())
@@ -152,11 +153,16 @@ def test_a_verb_that_changes_nothing_takes_no_number(store: Store) -> None:
 def test_a_deleted_person_stands_in_the_feed_as_a_tombstone(store: Store) -> None:
     register(store, OLA)
     register(store, KARI)
-    write(store, OLA, lambda person: person.delete())
+    write(store, OLA, lambda person: person.delete(DeletionReason.OWN_CHOICE))
 
     kari, ola = _read_on(store, 0, 10)
     assert (kari.identifier, kari.status) == (KARI, Status.ACTIVE)
-    assert ola == Person(identifier=OLA, status=Status.DELETED, change_number=3)
+    assert ola == Person(
+        identifier=OLA,
+        status=Status.DELETED,
+        deletion_reason=DeletionReason.OWN_CHOICE,
+        change_number=3,
+    )
 
 
 def test_a_person_is_read_back_as_written(store: Store) -> None:

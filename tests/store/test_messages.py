@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from server.domain.outcome import Refused, Sent, TryLater
-from server.domain.person import Language
+from server.domain.person import DeletionReason, Language
 from server.store.messages import LeasedMessage
 from server.store.store import Store
 from tests.store import steps
@@ -38,7 +38,7 @@ def _recipients(database: psycopg.Connection) -> list[str]:
 
 
 def _delete(store: Store) -> None:
-    write(store, OLA, lambda person: person.delete())
+    write(store, OLA, lambda person: person.delete(DeletionReason.OWN_CHOICE))
 
 
 def _remove_mobile(store: Store) -> None:
@@ -186,7 +186,7 @@ def test_a_lease_that_races_with_the_deletion_keeps_no_recipient(
 
     def delete_all() -> None:
         for identifier in persons:
-            write(store, identifier, lambda person: person.delete())
+            write(store, identifier, lambda person: person.delete(DeletionReason.OWN_CHOICE))
         deleted.set()
 
     def lease_on() -> None:

@@ -134,7 +134,7 @@ def test_whatever_breaks_a_write_after_its_last_statement_undoes_all_of_it(
 
     def do(transaction: Transaction) -> NoReturn:
         before = transaction.person(OLA)
-        transaction.record(Change(before, before.choose_mailbox(DIGIPOST)), NOW)
+        transaction.record([Change(before, before.choose_mailbox(DIGIPOST))], NOW)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

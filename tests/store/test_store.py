@@ -61,7 +61,7 @@ def test_a_write_that_takes_too_long_ends_at_its_deadline_and_leaves_nothing(sto
 
     def do(transaction: Transaction) -> None:
         before = transaction.person(OLA)
-        transaction.record(Change(before, before.reserve(NOW)), NOW)
+        transaction.record([Change(before, before.reserve(NOW))], NOW)
         transaction.connection.execute(text("SELECT pg_sleep(5)"))
 
     started = time.monotonic()
@@ -114,7 +114,7 @@ def test_a_write_whose_connection_is_cut_is_done_again_and_has_one_effect(
 
     def do(transaction: Transaction) -> Answer:
         before = transaction.person(OLA)
-        number = transaction.record(Change(before, before.reserve(NOW)), NOW)
+        [number] = transaction.record([Change(before, before.reserve(NOW))], NOW)
         runs.append(number)
         if len(runs) == 1:
             _end_backend(database, transaction)
@@ -178,7 +178,7 @@ def test_two_writes_that_lock_each_others_persons_are_both_done(store: Store) ->
             for identifier in identifiers:
                 before = transaction.person(identifier)
                 after = before.update_contact(NOW, {ContactKind.EMAIL: email})
-                transaction.record(Change(before, after), NOW)
+                transaction.record([Change(before, after)], NOW)
 
         store.write(ADMINISTRATOR, do, deadline=in_time())
 

@@ -4,6 +4,7 @@ import psycopg
 import pytest
 
 from server.domain.outcome import Done, Refused
+from server.domain.person import DeletionReason
 from server.store.deliveries import LeasedDelivery
 from server.store.store import Store
 from tests.store.steps import (
@@ -109,7 +110,7 @@ def test_a_deleted_person_is_switched_off_though_no_mailbox_is_left(store: Store
     if reserved:
         write(store, OLA, lambda person: person.reserve(NOW))
 
-    write(store, OLA, lambda person: person.delete())
+    write(store, OLA, lambda person: person.delete(DeletionReason.OWN_CHOICE))
 
     [off] = lease(store, "digipost")
     assert (off.receives_public_mail, off.address) == (False, None)
@@ -129,5 +130,5 @@ def test_deleting_the_chosen_mailbox_switches_off_and_deleting_the_other_tells_n
 def test_a_mailbox_that_is_not_chosen_is_no_matter_of_any_adapters(store: Store) -> None:
     register(store, OLA)
     write(store, OLA, lambda person: person.reserve(NOW))
-    write(store, OLA, lambda person: person.delete())
+    write(store, OLA, lambda person: person.delete(DeletionReason.OWN_CHOICE))
     assert _tell(store, "digipost") == _tell(store, "eboks") == []

@@ -122,7 +122,7 @@ class PersonToLoad(_message.Message):
 
     @_builtins.property
     def email(self) -> _person_pb2.ContactPoint:
-        """E-mail; usable_until_time is ignored, updated_time required."""
+        """E-mail; usable_until_time and shared are ignored, updated_time required."""
 
     @_builtins.property
     def mobile(self) -> _person_pb2.ContactPoint:
@@ -292,6 +292,7 @@ class DeliveryStatus(_message.Message):
     LAST_ERROR_CODE_FIELD_NUMBER: _builtins.int
     CREATED_TIME_FIELD_NUMBER: _builtins.int
     NOT_BEFORE_TIME_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.int
     """Names the delivery."""
     adapter: _builtins.str
@@ -304,6 +305,8 @@ class DeliveryStatus(_message.Message):
     """Attempts that failed since then."""
     last_error_code: _builtins.str
     """Why the last one failed, as a code."""
+    trace_id: _builtins.str
+    """Trace of the call that made it due, 32 hexadecimal digits; empty where it had none."""
     @_builtins.property
     def created_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made due."""
@@ -323,10 +326,11 @@ class DeliveryStatus(_message.Message):
         last_error_code: _builtins.str = ...,
         created_time: _timestamp_pb2.Timestamp | None = ...,
         not_before_time: _timestamp_pb2.Timestamp | None = ...,
+        trace_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "not_before_time", b"not_before_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "change_number", b"change_number", "created_time", b"created_time", "delivery_id", b"delivery_id", "failed_attempts", b"failed_attempts", "last_error_code", b"last_error_code", "not_before_time", b"not_before_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "change_number", b"change_number", "created_time", b"created_time", "delivery_id", b"delivery_id", "failed_attempts", b"failed_attempts", "last_error_code", b"last_error_code", "not_before_time", b"not_before_time", "state", b"state", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -471,6 +475,7 @@ class MessageStatus(_message.Message):
     CREATED_TIME_FIELD_NUMBER: _builtins.int
     SENT_TIME_FIELD_NUMBER: _builtins.int
     DELIVERED_TIME_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """Names the message; the reference at the gateway."""
     kind: _delivery_service_pb2.MessageKind.ValueType
@@ -491,6 +496,8 @@ class MessageStatus(_message.Message):
     """Attempts that failed."""
     gateway: _builtins.str
     """Which gateway took it."""
+    trace_id: _builtins.str
+    """Trace of the call that caused it, 32 hexadecimal digits; empty where it had none."""
     @_builtins.property
     def created_time(self) -> _timestamp_pb2.Timestamp:
         """When it was queued."""
@@ -519,10 +526,11 @@ class MessageStatus(_message.Message):
         created_time: _timestamp_pb2.Timestamp | None = ...,
         sent_time: _timestamp_pb2.Timestamp | None = ...,
         delivered_time: _timestamp_pb2.Timestamp | None = ...,
+        trace_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "delivered_time", b"delivered_time", "sent_time", b"sent_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "channel", b"channel", "created_time", b"created_time", "delivered_time", b"delivered_time", "failed_attempts", b"failed_attempts", "gateway", b"gateway", "kind", b"kind", "language", b"language", "message_id", b"message_id", "operator_name", b"operator_name", "reason_code", b"reason_code", "sent_time", b"sent_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "channel", b"channel", "created_time", b"created_time", "delivered_time", b"delivered_time", "failed_attempts", b"failed_attempts", "gateway", b"gateway", "kind", b"kind", "language", b"language", "message_id", b"message_id", "operator_name", b"operator_name", "reason_code", b"reason_code", "sent_time", b"sent_time", "state", b"state", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -581,3 +589,111 @@ class RetryMessagesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryMessagesResponse: _TypeAlias = RetryMessagesResponse  # noqa: Y015
+
+@_typing.final
+class ReplaceIdentifierRequest(_message.Message):
+    """Moves a person to another identifier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OLD_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    NEW_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID: the same id again gets the first answer."""
+    old_identifier: _builtins.str
+    """The identifier that ends."""
+    new_identifier: _builtins.str
+    """The identifier that replaces it."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        old_identifier: _builtins.str = ...,
+        new_identifier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_identifier", b"new_identifier", "old_identifier", b"old_identifier", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceIdentifierRequest: _TypeAlias = ReplaceIdentifierRequest  # noqa: Y015
+
+@_typing.final
+class ReplaceIdentifierResponse(_message.Message):
+    """Says what was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> _person_pb2.WriteAnswer:
+        """What the write did; change_number is that of the new identifier."""
+
+    def __init__(
+        self,
+        *,
+        answer: _person_pb2.WriteAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceIdentifierResponse: _TypeAlias = ReplaceIdentifierResponse  # noqa: Y015
+
+@_typing.final
+class AdminServiceDeletePersonRequest(_message.Message):
+    """Deletes a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID: the same id again gets the first answer."""
+    identifier: _builtins.str
+    """The person's identifier."""
+    reason: _person_pb2.DeletionReason.ValueType
+    """Why; not unspecified."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        identifier: _builtins.str = ...,
+        reason: _person_pb2.DeletionReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdminServiceDeletePersonRequest: _TypeAlias = AdminServiceDeletePersonRequest  # noqa: Y015
+
+@_typing.final
+class AdminServiceDeletePersonResponse(_message.Message):
+    """Says what was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> _person_pb2.WriteAnswer:
+        """What the write did."""
+
+    def __init__(
+        self,
+        *,
+        answer: _person_pb2.WriteAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdminServiceDeletePersonResponse: _TypeAlias = AdminServiceDeletePersonResponse  # noqa: Y015

@@ -5,7 +5,7 @@ import warnings
 
 from krr.v1 import admin_service_pb2 as krr_dot_v1_dot_admin__service__pb2
 
-GRPC_GENERATED_VERSION = '1.80.1'
+GRPC_GENERATED_VERSION = '1.80.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -41,6 +41,16 @@ class AdminServiceStub(object):
                 request_serializer=krr_dot_v1_dot_admin__service__pb2.LoadPersonsRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_admin__service__pb2.LoadPersonsResponse.FromString,
                 _registered_method=True)
+        self.ReplaceIdentifier = channel.unary_unary(
+                '/krr.v1.AdminService/ReplaceIdentifier',
+                request_serializer=krr_dot_v1_dot_admin__service__pb2.ReplaceIdentifierRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_admin__service__pb2.ReplaceIdentifierResponse.FromString,
+                _registered_method=True)
+        self.DeletePerson = channel.unary_unary(
+                '/krr.v1.AdminService/DeletePerson',
+                request_serializer=krr_dot_v1_dot_admin__service__pb2.AdminServiceDeletePersonRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_admin__service__pb2.AdminServiceDeletePersonResponse.FromString,
+                _registered_method=True)
         self.ListDeliveries = channel.unary_unary(
                 '/krr.v1.AdminService/ListDeliveries',
                 request_serializer=krr_dot_v1_dot_admin__service__pb2.ListDeliveriesRequest.SerializeToString,
@@ -72,6 +82,25 @@ class AdminServiceServicer(object):
         """Loads up to 1000 persons as they are given, times included, without telling operators
         and without messages. Persons that the register already has are left as they are.
         One malformed person refuses the whole request; BadRequest names each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplaceIdentifier(self, request, context):
+        """Moves all that the register holds of an ACTIVE person to another identifier of the same
+        person, such as from a D-number to the fødselsnummer that replaces it; the old one
+        becomes a tombstone. Operators are told of both, the person is not. PERSON_NOT_FOUND
+        where the old one is not ACTIVE, ALREADY_REGISTERED where the new one is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeletePerson(self, request, context):
+        """Deletes a person, for a reason. One that ends the identity (DEAD, EXPIRED_IDENTITY,
+        NEW_IDENTITY) ends a reservation too; after the others a reserved person stays ACTIVE
+        and reserved, with nothing else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +141,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.LoadPersons,
                     request_deserializer=krr_dot_v1_dot_admin__service__pb2.LoadPersonsRequest.FromString,
                     response_serializer=krr_dot_v1_dot_admin__service__pb2.LoadPersonsResponse.SerializeToString,
+            ),
+            'ReplaceIdentifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceIdentifier,
+                    request_deserializer=krr_dot_v1_dot_admin__service__pb2.ReplaceIdentifierRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_admin__service__pb2.ReplaceIdentifierResponse.SerializeToString,
+            ),
+            'DeletePerson': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePerson,
+                    request_deserializer=krr_dot_v1_dot_admin__service__pb2.AdminServiceDeletePersonRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_admin__service__pb2.AdminServiceDeletePersonResponse.SerializeToString,
             ),
             'ListDeliveries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeliveries,
@@ -163,6 +202,60 @@ class AdminService(object):
             '/krr.v1.AdminService/LoadPersons',
             krr_dot_v1_dot_admin__service__pb2.LoadPersonsRequest.SerializeToString,
             krr_dot_v1_dot_admin__service__pb2.LoadPersonsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceIdentifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/ReplaceIdentifier',
+            krr_dot_v1_dot_admin__service__pb2.ReplaceIdentifierRequest.SerializeToString,
+            krr_dot_v1_dot_admin__service__pb2.ReplaceIdentifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePerson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/DeletePerson',
+            krr_dot_v1_dot_admin__service__pb2.AdminServiceDeletePersonRequest.SerializeToString,
+            krr_dot_v1_dot_admin__service__pb2.AdminServiceDeletePersonResponse.FromString,
             options,
             channel_credentials,
             insecure,

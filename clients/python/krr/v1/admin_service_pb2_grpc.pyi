@@ -40,6 +40,17 @@ class AdminServiceStub:
     and without messages. Persons that the register already has are left as they are.
     One malformed person refuses the whole request; BadRequest names each.
     """
+    ReplaceIdentifier: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ReplaceIdentifierRequest, _admin_service_pb2.ReplaceIdentifierResponse]
+    """Moves all that the register holds of an ACTIVE person to another identifier of the same
+    person, such as from a D-number to the fødselsnummer that replaces it; the old one
+    becomes a tombstone. Operators are told of both, the person is not. PERSON_NOT_FOUND
+    where the old one is not ACTIVE, ALREADY_REGISTERED where the new one is.
+    """
+    DeletePerson: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.AdminServiceDeletePersonRequest, _admin_service_pb2.AdminServiceDeletePersonResponse]
+    """Deletes a person, for a reason. One that ends the identity (DEAD, EXPIRED_IDENTITY,
+    NEW_IDENTITY) ends a reservation too; after the others a reserved person stays ACTIVE
+    and reserved, with nothing else.
+    """
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListDeliveriesRequest, _admin_service_pb2.ListDeliveriesResponse]
     """Lists deliveries that wait or were refused, oldest first."""
     RetryDeliveries: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetryDeliveriesRequest, _admin_service_pb2.RetryDeliveriesResponse]
@@ -60,6 +71,17 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Loads up to 1000 persons as they are given, times included, without telling operators
     and without messages. Persons that the register already has are left as they are.
     One malformed person refuses the whole request; BadRequest names each.
+    """
+    ReplaceIdentifier: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ReplaceIdentifierRequest, _admin_service_pb2.ReplaceIdentifierResponse]  # type: ignore[assignment]
+    """Moves all that the register holds of an ACTIVE person to another identifier of the same
+    person, such as from a D-number to the fødselsnummer that replaces it; the old one
+    becomes a tombstone. Operators are told of both, the person is not. PERSON_NOT_FOUND
+    where the old one is not ACTIVE, ALREADY_REGISTERED where the new one is.
+    """
+    DeletePerson: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.AdminServiceDeletePersonRequest, _admin_service_pb2.AdminServiceDeletePersonResponse]  # type: ignore[assignment]
+    """Deletes a person, for a reason. One that ends the identity (DEAD, EXPIRED_IDENTITY,
+    NEW_IDENTITY) ends a reservation too; after the others a reserved person stays ACTIVE
+    and reserved, with nothing else.
     """
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListDeliveriesRequest, _admin_service_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
     """Lists deliveries that wait or were refused, oldest first."""
@@ -84,6 +106,29 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Loads up to 1000 persons as they are given, times included, without telling operators
         and without messages. Persons that the register already has are left as they are.
         One malformed person refuses the whole request; BadRequest names each.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplaceIdentifier(
+        self,
+        request: _admin_service_pb2.ReplaceIdentifierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ReplaceIdentifierResponse, _abc.Awaitable[_admin_service_pb2.ReplaceIdentifierResponse]]:
+        """Moves all that the register holds of an ACTIVE person to another identifier of the same
+        person, such as from a D-number to the fødselsnummer that replaces it; the old one
+        becomes a tombstone. Operators are told of both, the person is not. PERSON_NOT_FOUND
+        where the old one is not ACTIVE, ALREADY_REGISTERED where the new one is.
+        """
+
+    @_abc_1.abstractmethod
+    def DeletePerson(
+        self,
+        request: _admin_service_pb2.AdminServiceDeletePersonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.AdminServiceDeletePersonResponse, _abc.Awaitable[_admin_service_pb2.AdminServiceDeletePersonResponse]]:
+        """Deletes a person, for a reason. One that ends the identity (DEAD, EXPIRED_IDENTITY,
+        NEW_IDENTITY) ends a reservation too; after the others a reserved person stays ACTIVE
+        and reserved, with nothing else.
         """
 
     @_abc_1.abstractmethod

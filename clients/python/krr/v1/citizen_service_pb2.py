@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from krr.v1 import person_pb2 as krr_dot_v1_dot_person__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ckrr/v1/citizen_service.proto\x12\x06krr.v1\x1a google/protobuf/field_mask.proto\x1a\x13krr/v1/person.proto\"m\n\nOwnMailbox\x12 \n\x07mailbox\x18\x01 \x01(\x0b\x32\x0f.krr.v1.Mailbox\x12\x0e\n\x06\x63hosen\x18\x02 \x01(\x08\x12-\n\x0eoperator_state\x18\x03 \x01(\x0e\x32\x15.krr.v1.OperatorState\"A\n\x10GetPersonRequest\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x19\n\x11\x61t_least_as_fresh\x18\x02 \x01(\t\"Z\n\x11GetPersonResponse\x12\x1e\n\x06person\x18\x01 \x01(\x0b\x32\x0e.krr.v1.Person\x12%\n\tmailboxes\x18\x02 \x03(\x0b\x32\x12.krr.v1.OwnMailbox\"\xc2\x01\n\x15RegisterPersonRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06mobile\x18\x04 \x01(\t\x12\"\n\x08language\x18\x05 \x01(\x0e\x32\x10.krr.v1.Language\x12#\n\x16\x65xpected_change_number\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"=\n\x16RegisterPersonResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xce\x01\n\x14UpdateContactRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\r\n\x05\x65mail\x18\x04 \x01(\t\x12\x0e\n\x06mobile\x18\x05 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"<\n\x15UpdateContactResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\x7f\n\x15\x43onfirmContactRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"=\n\x16\x43onfirmContactResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xa0\x01\n\x12SetLanguageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\"\n\x08language\x18\x03 \x01(\x0e\x32\x10.krr.v1.Language\x12#\n\x16\x65xpected_change_number\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\":\n\x13SetLanguageResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"x\n\x0eReserveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"6\n\x0fReserveResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\x82\x01\n\x18\x43\x61ncelReservationRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"@\n\x19\x43\x61ncelReservationResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xa4\x01\n\x14\x43hooseMailboxRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12$\n\x1coperator_organisation_number\x18\x03 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"<\n\x15\x43hooseMailboxResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"}\n\x13\x44\x65letePersonRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\";\n\x14\x44\x65letePersonResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer*\xa2\x01\n\rOperatorState\x12\x1e\n\x1aOPERATOR_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OPERATOR_STATE_PENDING\x10\x01\x12\x1a\n\x16OPERATOR_STATE_IN_STEP\x10\x02\x12\x1d\n\x19OPERATOR_STATE_NO_ACCOUNT\x10\x03\x12\x1a\n\x16OPERATOR_STATE_REFUSED\x10\x04\x32\xe6\x05\n\x0e\x43itizenService\x12\x45\n\tGetPerson\x12\x18.krr.v1.GetPersonRequest\x1a\x19.krr.v1.GetPersonResponse\"\x03\x90\x02\x01\x12T\n\x0eRegisterPerson\x12\x1d.krr.v1.RegisterPersonRequest\x1a\x1e.krr.v1.RegisterPersonResponse\"\x03\x90\x02\x02\x12Q\n\rUpdateContact\x12\x1c.krr.v1.UpdateContactRequest\x1a\x1d.krr.v1.UpdateContactResponse\"\x03\x90\x02\x02\x12T\n\x0e\x43onfirmContact\x12\x1d.krr.v1.ConfirmContactRequest\x1a\x1e.krr.v1.ConfirmContactResponse\"\x03\x90\x02\x02\x12K\n\x0bSetLanguage\x12\x1a.krr.v1.SetLanguageRequest\x1a\x1b.krr.v1.SetLanguageResponse\"\x03\x90\x02\x02\x12?\n\x07Reserve\x12\x16.krr.v1.ReserveRequest\x1a\x17.krr.v1.ReserveResponse\"\x03\x90\x02\x02\x12]\n\x11\x43\x61ncelReservation\x12 .krr.v1.CancelReservationRequest\x1a!.krr.v1.CancelReservationResponse\"\x03\x90\x02\x02\x12Q\n\rChooseMailbox\x12\x1c.krr.v1.ChooseMailboxRequest\x1a\x1d.krr.v1.ChooseMailboxResponse\"\x03\x90\x02\x02\x12N\n\x0c\x44\x65letePerson\x12\x1b.krr.v1.DeletePersonRequest\x1a\x1c.krr.v1.DeletePersonResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ckrr/v1/citizen_service.proto\x12\x06krr.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13krr/v1/person.proto\"m\n\nOwnMailbox\x12 \n\x07mailbox\x18\x01 \x01(\x0b\x32\x0f.krr.v1.Mailbox\x12\x0e\n\x06\x63hosen\x18\x02 \x01(\x08\x12-\n\x0eoperator_state\x18\x03 \x01(\x0e\x32\x15.krr.v1.OperatorState\"A\n\x10GetPersonRequest\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x19\n\x11\x61t_least_as_fresh\x18\x02 \x01(\t\"\x88\x01\n\x11GetPersonResponse\x12\x1e\n\x06person\x18\x01 \x01(\x0b\x32\x0e.krr.v1.Person\x12%\n\tmailboxes\x18\x02 \x03(\x0b\x32\x12.krr.v1.OwnMailbox\x12,\n\x0fshared_contacts\x18\x03 \x03(\x0e\x32\x13.krr.v1.ContactKind\"\xc2\x01\n\x15RegisterPersonRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06mobile\x18\x04 \x01(\t\x12\"\n\x08language\x18\x05 \x01(\x0e\x32\x10.krr.v1.Language\x12#\n\x16\x65xpected_change_number\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"=\n\x16RegisterPersonResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xce\x01\n\x14UpdateContactRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\r\n\x05\x65mail\x18\x04 \x01(\t\x12\x0e\n\x06mobile\x18\x05 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"<\n\x15UpdateContactResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\x7f\n\x15\x43onfirmContactRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"=\n\x16\x43onfirmContactResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xa0\x01\n\x12SetLanguageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\"\n\x08language\x18\x03 \x01(\x0e\x32\x10.krr.v1.Language\x12#\n\x16\x65xpected_change_number\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\":\n\x13SetLanguageResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"x\n\x0eReserveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"6\n\x0fReserveResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\x82\x01\n\x18\x43\x61ncelReservationRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"@\n\x19\x43\x61ncelReservationResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xa4\x01\n\x14\x43hooseMailboxRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12$\n\x1coperator_organisation_number\x18\x03 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"<\n\x15\x43hooseMailboxResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"}\n\x13\x44\x65letePersonRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\";\n\x14\x44\x65letePersonResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"O\n\x12ListHistoryRequest\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"U\n\x13ListHistoryResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.krr.v1.HistoryEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8e\x01\n\x0cHistoryEntry\x12\x15\n\rchange_number\x18\x01 \x01(\x03\x12\x30\n\x0c\x63hanged_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\nchanged_by\x18\x03 \x01(\x0e\x32\x11.krr.v1.ChangedBy\x12\x0e\n\x06\x66ields\x18\x04 \x03(\t*\xa2\x01\n\rOperatorState\x12\x1e\n\x1aOPERATOR_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OPERATOR_STATE_PENDING\x10\x01\x12\x1a\n\x16OPERATOR_STATE_IN_STEP\x10\x02\x12\x1d\n\x19OPERATOR_STATE_NO_ACCOUNT\x10\x03\x12\x1a\n\x16OPERATOR_STATE_REFUSED\x10\x04*\xae\x01\n\tChangedBy\x12\x1a\n\x16\x43HANGED_BY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43HANGED_BY_CITIZEN\x10\x01\x12\x1d\n\x19\x43HANGED_BY_LOG_IN_SERVICE\x10\x02\x12\x17\n\x13\x43HANGED_BY_OPERATOR\x10\x03\x12\x1c\n\x18\x43HANGED_BY_ADMINISTRATOR\x10\x04\x12\x17\n\x13\x43HANGED_BY_REGISTER\x10\x05\x32\xb3\x06\n\x0e\x43itizenService\x12\x45\n\tGetPerson\x12\x18.krr.v1.GetPersonRequest\x1a\x19.krr.v1.GetPersonResponse\"\x03\x90\x02\x01\x12T\n\x0eRegisterPerson\x12\x1d.krr.v1.RegisterPersonRequest\x1a\x1e.krr.v1.RegisterPersonResponse\"\x03\x90\x02\x02\x12Q\n\rUpdateContact\x12\x1c.krr.v1.UpdateContactRequest\x1a\x1d.krr.v1.UpdateContactResponse\"\x03\x90\x02\x02\x12T\n\x0e\x43onfirmContact\x12\x1d.krr.v1.ConfirmContactRequest\x1a\x1e.krr.v1.ConfirmContactResponse\"\x03\x90\x02\x02\x12K\n\x0bSetLanguage\x12\x1a.krr.v1.SetLanguageRequest\x1a\x1b.krr.v1.SetLanguageResponse\"\x03\x90\x02\x02\x12?\n\x07Reserve\x12\x16.krr.v1.ReserveRequest\x1a\x17.krr.v1.ReserveResponse\"\x03\x90\x02\x02\x12]\n\x11\x43\x61ncelReservation\x12 .krr.v1.CancelReservationRequest\x1a!.krr.v1.CancelReservationResponse\"\x03\x90\x02\x02\x12Q\n\rChooseMailbox\x12\x1c.krr.v1.ChooseMailboxRequest\x1a\x1d.krr.v1.ChooseMailboxResponse\"\x03\x90\x02\x02\x12N\n\x0c\x44\x65letePerson\x12\x1b.krr.v1.DeletePersonRequest\x1a\x1c.krr.v1.DeletePersonResponse\"\x03\x90\x02\x02\x12K\n\x0bListHistory\x12\x1a.krr.v1.ListHistoryRequest\x1a\x1b.krr.v1.ListHistoryResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,46 +52,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CITIZENSERVICE'].methods_by_name['ChooseMailbox']._serialized_options = b'\220\002\002'
   _globals['_CITIZENSERVICE'].methods_by_name['DeletePerson']._loaded_options = None
   _globals['_CITIZENSERVICE'].methods_by_name['DeletePerson']._serialized_options = b'\220\002\002'
-  _globals['_OPERATORSTATE']._serialized_start=2106
-  _globals['_OPERATORSTATE']._serialized_end=2268
-  _globals['_OWNMAILBOX']._serialized_start=95
-  _globals['_OWNMAILBOX']._serialized_end=204
-  _globals['_GETPERSONREQUEST']._serialized_start=206
-  _globals['_GETPERSONREQUEST']._serialized_end=271
-  _globals['_GETPERSONRESPONSE']._serialized_start=273
-  _globals['_GETPERSONRESPONSE']._serialized_end=363
-  _globals['_REGISTERPERSONREQUEST']._serialized_start=366
-  _globals['_REGISTERPERSONREQUEST']._serialized_end=560
-  _globals['_REGISTERPERSONRESPONSE']._serialized_start=562
-  _globals['_REGISTERPERSONRESPONSE']._serialized_end=623
-  _globals['_UPDATECONTACTREQUEST']._serialized_start=626
-  _globals['_UPDATECONTACTREQUEST']._serialized_end=832
-  _globals['_UPDATECONTACTRESPONSE']._serialized_start=834
-  _globals['_UPDATECONTACTRESPONSE']._serialized_end=894
-  _globals['_CONFIRMCONTACTREQUEST']._serialized_start=896
-  _globals['_CONFIRMCONTACTREQUEST']._serialized_end=1023
-  _globals['_CONFIRMCONTACTRESPONSE']._serialized_start=1025
-  _globals['_CONFIRMCONTACTRESPONSE']._serialized_end=1086
-  _globals['_SETLANGUAGEREQUEST']._serialized_start=1089
-  _globals['_SETLANGUAGEREQUEST']._serialized_end=1249
-  _globals['_SETLANGUAGERESPONSE']._serialized_start=1251
-  _globals['_SETLANGUAGERESPONSE']._serialized_end=1309
-  _globals['_RESERVEREQUEST']._serialized_start=1311
-  _globals['_RESERVEREQUEST']._serialized_end=1431
-  _globals['_RESERVERESPONSE']._serialized_start=1433
-  _globals['_RESERVERESPONSE']._serialized_end=1487
-  _globals['_CANCELRESERVATIONREQUEST']._serialized_start=1490
-  _globals['_CANCELRESERVATIONREQUEST']._serialized_end=1620
-  _globals['_CANCELRESERVATIONRESPONSE']._serialized_start=1622
-  _globals['_CANCELRESERVATIONRESPONSE']._serialized_end=1686
-  _globals['_CHOOSEMAILBOXREQUEST']._serialized_start=1689
-  _globals['_CHOOSEMAILBOXREQUEST']._serialized_end=1853
-  _globals['_CHOOSEMAILBOXRESPONSE']._serialized_start=1855
-  _globals['_CHOOSEMAILBOXRESPONSE']._serialized_end=1915
-  _globals['_DELETEPERSONREQUEST']._serialized_start=1917
-  _globals['_DELETEPERSONREQUEST']._serialized_end=2042
-  _globals['_DELETEPERSONRESPONSE']._serialized_start=2044
-  _globals['_DELETEPERSONRESPONSE']._serialized_end=2103
-  _globals['_CITIZENSERVICE']._serialized_start=2271
-  _globals['_CITIZENSERVICE']._serialized_end=3013
+  _globals['_CITIZENSERVICE'].methods_by_name['ListHistory']._loaded_options = None
+  _globals['_CITIZENSERVICE'].methods_by_name['ListHistory']._serialized_options = b'\220\002\001'
+  _globals['_OPERATORSTATE']._serialized_start=2499
+  _globals['_OPERATORSTATE']._serialized_end=2661
+  _globals['_CHANGEDBY']._serialized_start=2664
+  _globals['_CHANGEDBY']._serialized_end=2838
+  _globals['_OWNMAILBOX']._serialized_start=128
+  _globals['_OWNMAILBOX']._serialized_end=237
+  _globals['_GETPERSONREQUEST']._serialized_start=239
+  _globals['_GETPERSONREQUEST']._serialized_end=304
+  _globals['_GETPERSONRESPONSE']._serialized_start=307
+  _globals['_GETPERSONRESPONSE']._serialized_end=443
+  _globals['_REGISTERPERSONREQUEST']._serialized_start=446
+  _globals['_REGISTERPERSONREQUEST']._serialized_end=640
+  _globals['_REGISTERPERSONRESPONSE']._serialized_start=642
+  _globals['_REGISTERPERSONRESPONSE']._serialized_end=703
+  _globals['_UPDATECONTACTREQUEST']._serialized_start=706
+  _globals['_UPDATECONTACTREQUEST']._serialized_end=912
+  _globals['_UPDATECONTACTRESPONSE']._serialized_start=914
+  _globals['_UPDATECONTACTRESPONSE']._serialized_end=974
+  _globals['_CONFIRMCONTACTREQUEST']._serialized_start=976
+  _globals['_CONFIRMCONTACTREQUEST']._serialized_end=1103
+  _globals['_CONFIRMCONTACTRESPONSE']._serialized_start=1105
+  _globals['_CONFIRMCONTACTRESPONSE']._serialized_end=1166
+  _globals['_SETLANGUAGEREQUEST']._serialized_start=1169
+  _globals['_SETLANGUAGEREQUEST']._serialized_end=1329
+  _globals['_SETLANGUAGERESPONSE']._serialized_start=1331
+  _globals['_SETLANGUAGERESPONSE']._serialized_end=1389
+  _globals['_RESERVEREQUEST']._serialized_start=1391
+  _globals['_RESERVEREQUEST']._serialized_end=1511
+  _globals['_RESERVERESPONSE']._serialized_start=1513
+  _globals['_RESERVERESPONSE']._serialized_end=1567
+  _globals['_CANCELRESERVATIONREQUEST']._serialized_start=1570
+  _globals['_CANCELRESERVATIONREQUEST']._serialized_end=1700
+  _globals['_CANCELRESERVATIONRESPONSE']._serialized_start=1702
+  _globals['_CANCELRESERVATIONRESPONSE']._serialized_end=1766
+  _globals['_CHOOSEMAILBOXREQUEST']._serialized_start=1769
+  _globals['_CHOOSEMAILBOXREQUEST']._serialized_end=1933
+  _globals['_CHOOSEMAILBOXRESPONSE']._serialized_start=1935
+  _globals['_CHOOSEMAILBOXRESPONSE']._serialized_end=1995
+  _globals['_DELETEPERSONREQUEST']._serialized_start=1997
+  _globals['_DELETEPERSONREQUEST']._serialized_end=2122
+  _globals['_DELETEPERSONRESPONSE']._serialized_start=2124
+  _globals['_DELETEPERSONRESPONSE']._serialized_end=2183
+  _globals['_LISTHISTORYREQUEST']._serialized_start=2185
+  _globals['_LISTHISTORYREQUEST']._serialized_end=2264
+  _globals['_LISTHISTORYRESPONSE']._serialized_start=2266
+  _globals['_LISTHISTORYRESPONSE']._serialized_end=2351
+  _globals['_HISTORYENTRY']._serialized_start=2354
+  _globals['_HISTORYENTRY']._serialized_end=2496
+  _globals['_CITIZENSERVICE']._serialized_start=2841
+  _globals['_CITIZENSERVICE']._serialized_end=3660
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from krr.v1 import person_pb2 as _person_pb2
@@ -52,6 +53,42 @@ OPERATOR_STATE_NO_ACCOUNT: OperatorState.ValueType  # 3
 OPERATOR_STATE_REFUSED: OperatorState.ValueType  # 4
 """The operator refused for another reason; the register's staff can see it."""
 Global___OperatorState: _TypeAlias = OperatorState  # noqa: Y015
+
+class _ChangedBy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangedByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangedBy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGED_BY_UNSPECIFIED: _ChangedBy.ValueType  # 0
+    """Never sent."""
+    CHANGED_BY_CITIZEN: _ChangedBy.ValueType  # 1
+    """The citizen."""
+    CHANGED_BY_LOG_IN_SERVICE: _ChangedBy.ValueType  # 2
+    """The log-in service on the citizen's behalf."""
+    CHANGED_BY_OPERATOR: _ChangedBy.ValueType  # 3
+    """A mailbox operator."""
+    CHANGED_BY_ADMINISTRATOR: _ChangedBy.ValueType  # 4
+    """The register's staff."""
+    CHANGED_BY_REGISTER: _ChangedBy.ValueType  # 5
+    """The register itself, such as when it found a value to be shared."""
+
+class ChangedBy(_ChangedBy, metaclass=_ChangedByEnumTypeWrapper):
+    """What kind of caller changed an entry."""
+
+CHANGED_BY_UNSPECIFIED: ChangedBy.ValueType  # 0
+"""Never sent."""
+CHANGED_BY_CITIZEN: ChangedBy.ValueType  # 1
+"""The citizen."""
+CHANGED_BY_LOG_IN_SERVICE: ChangedBy.ValueType  # 2
+"""The log-in service on the citizen's behalf."""
+CHANGED_BY_OPERATOR: ChangedBy.ValueType  # 3
+"""A mailbox operator."""
+CHANGED_BY_ADMINISTRATOR: ChangedBy.ValueType  # 4
+"""The register's staff."""
+CHANGED_BY_REGISTER: ChangedBy.ValueType  # 5
+"""The register itself, such as when it found a value to be shared."""
+Global___ChangedBy: _TypeAlias = ChangedBy  # noqa: Y015
 
 @_typing.final
 class OwnMailbox(_message.Message):
@@ -119,6 +156,7 @@ class GetPersonResponse(_message.Message):
 
     PERSON_FIELD_NUMBER: _builtins.int
     MAILBOXES_FIELD_NUMBER: _builtins.int
+    SHARED_CONTACTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def person(self) -> _person_pb2.Person:
         """The person; NOT_REGISTERED if unknown."""
@@ -127,15 +165,22 @@ class GetPersonResponse(_message.Message):
     def mailboxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnMailbox]:
         """Every mailbox, chosen or not."""
 
+    @_builtins.property
+    def shared_contacts(self) -> _containers.RepeatedScalarFieldContainer[_person_pb2.ContactKind.ValueType]:
+        """A warning: these contact points stand on other persons too, who may read what is sent
+        there. Ask the person for ones that nobody else uses.
+        """
+
     def __init__(
         self,
         *,
         person: _person_pb2.Person | None = ...,
         mailboxes: _abc.Iterable[Global___OwnMailbox] | None = ...,
+        shared_contacts: _abc.Iterable[_person_pb2.ContactKind.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["person", b"person"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailboxes", b"mailboxes", "person", b"person"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailboxes", b"mailboxes", "person", b"person", "shared_contacts", b"shared_contacts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -622,3 +667,101 @@ class DeletePersonResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeletePersonResponse: _TypeAlias = DeletePersonResponse  # noqa: Y015
+
+@_typing.final
+class ListHistoryRequest(_message.Message):
+    """Asks for the own history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    identifier: _builtins.str
+    """The citizen's own identifier."""
+    page_size: _builtins.int
+    """How many changes at most, 1 to 1000; 0 for 100."""
+    page_token: _builtins.str
+    """From the last page; empty for the first."""
+    def __init__(
+        self,
+        *,
+        identifier: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHistoryRequest: _TypeAlias = ListHistoryRequest  # noqa: Y015
+
+@_typing.final
+class ListHistoryResponse(_message.Message):
+    """A page of the history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryEntry]:
+        """The changes, newest first."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___HistoryEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHistoryResponse: _TypeAlias = ListHistoryResponse  # noqa: Y015
+
+@_typing.final
+class HistoryEntry(_message.Message):
+    """One change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
+    CHANGED_TIME_FIELD_NUMBER: _builtins.int
+    CHANGED_BY_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    change_number: _builtins.int
+    """The person's change number after it."""
+    changed_by: Global___ChangedBy.ValueType
+    """Who did it."""
+    @_builtins.property
+    def changed_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of what changed: status, reserved, language, mailboxes, chosen, email, mobile,
+        email_shared, mobile_shared, identifier.
+        """
+
+    def __init__(
+        self,
+        *,
+        change_number: _builtins.int = ...,
+        changed_time: _timestamp_pb2.Timestamp | None = ...,
+        changed_by: Global___ChangedBy.ValueType = ...,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_time", b"changed_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "changed_by", b"changed_by", "changed_time", b"changed_time", "fields", b"fields"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistoryEntry: _TypeAlias = HistoryEntry  # noqa: Y015

@@ -5,7 +5,7 @@ import warnings
 
 from krr.v1 import citizen_service_pb2 as krr_dot_v1_dot_citizen__service__pb2
 
-GRPC_GENERATED_VERSION = '1.80.1'
+GRPC_GENERATED_VERSION = '1.80.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -34,7 +34,8 @@ class CitizenServiceStub(object):
     repeats on retries. Same id and same body: the first answer, nothing done twice. Same id
     and another body: REQUEST_ID_REUSED. A refused write leaves no trace and is judged anew.
     expected_change_number, where given, must equal the person's change number (0: not
-    registered), else CHANGED_SINCE.
+    registered), else CHANGED_SINCE. The number also rises when the register finds that a
+    value has become shared, or is so no longer, shortly after somebody's change.
     """
 
     def __init__(self, channel):
@@ -88,6 +89,11 @@ class CitizenServiceStub(object):
                 request_serializer=krr_dot_v1_dot_citizen__service__pb2.DeletePersonRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_citizen__service__pb2.DeletePersonResponse.FromString,
                 _registered_method=True)
+        self.ListHistory = channel.unary_unary(
+                '/krr.v1.CitizenService/ListHistory',
+                request_serializer=krr_dot_v1_dot_citizen__service__pb2.ListHistoryRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_citizen__service__pb2.ListHistoryResponse.FromString,
+                _registered_method=True)
 
 
 class CitizenServiceServicer(object):
@@ -99,7 +105,8 @@ class CitizenServiceServicer(object):
     repeats on retries. Same id and same body: the first answer, nothing done twice. Same id
     and another body: REQUEST_ID_REUSED. A refused write leaves no trace and is judged anew.
     expected_change_number, where given, must equal the person's change number (0: not
-    registered), else CHANGED_SINCE.
+    registered), else CHANGED_SINCE. The number also rises when the register finds that a
+    value has become shared, or is so no longer, shortly after somebody's change.
     """
 
     def GetPerson(self, request, context):
@@ -170,6 +177,13 @@ class CitizenServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListHistory(self, request, context):
+        """Lists what changed in the own entry and when, newest first. Values are not kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CitizenServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -218,6 +232,11 @@ def add_CitizenServiceServicer_to_server(servicer, server):
                     request_deserializer=krr_dot_v1_dot_citizen__service__pb2.DeletePersonRequest.FromString,
                     response_serializer=krr_dot_v1_dot_citizen__service__pb2.DeletePersonResponse.SerializeToString,
             ),
+            'ListHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHistory,
+                    request_deserializer=krr_dot_v1_dot_citizen__service__pb2.ListHistoryRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_citizen__service__pb2.ListHistoryResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'krr.v1.CitizenService', rpc_method_handlers)
@@ -235,7 +254,8 @@ class CitizenService(object):
     repeats on retries. Same id and same body: the first answer, nothing done twice. Same id
     and another body: REQUEST_ID_REUSED. A refused write leaves no trace and is judged anew.
     expected_change_number, where given, must equal the person's change number (0: not
-    registered), else CHANGED_SINCE.
+    registered), else CHANGED_SINCE. The number also rises when the register finds that a
+    value has become shared, or is so no longer, shortly after somebody's change.
     """
 
     @staticmethod
@@ -471,6 +491,33 @@ class CitizenService(object):
             '/krr.v1.CitizenService/DeletePerson',
             krr_dot_v1_dot_citizen__service__pb2.DeletePersonRequest.SerializeToString,
             krr_dot_v1_dot_citizen__service__pb2.DeletePersonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.CitizenService/ListHistory',
+            krr_dot_v1_dot_citizen__service__pb2.ListHistoryRequest.SerializeToString,
+            krr_dot_v1_dot_citizen__service__pb2.ListHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

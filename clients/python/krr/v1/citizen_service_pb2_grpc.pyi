@@ -35,7 +35,8 @@ class CitizenServiceStub:
     repeats on retries. Same id and same body: the first answer, nothing done twice. Same id
     and another body: REQUEST_ID_REUSED. A refused write leaves no trace and is judged anew.
     expected_change_number, where given, must equal the person's change number (0: not
-    registered), else CHANGED_SINCE.
+    registered), else CHANGED_SINCE. The number also rises when the register finds that a
+    value has become shared, or is so no longer, shortly after somebody's change.
     """
 
     @_typing.overload
@@ -70,6 +71,8 @@ class CitizenServiceStub:
     """Deletes contact info, mailboxes and language and leaves a tombstone. A reserved
     person stays ACTIVE and reserved, with nothing else.
     """
+    ListHistory: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.ListHistoryRequest, _citizen_service_pb2.ListHistoryResponse]
+    """Lists what changed in the own entry and when, newest first. Values are not kept."""
 
 @_typing.type_check_only
 class CitizenServiceAsyncStub(CitizenServiceStub):
@@ -81,7 +84,8 @@ class CitizenServiceAsyncStub(CitizenServiceStub):
     repeats on retries. Same id and same body: the first answer, nothing done twice. Same id
     and another body: REQUEST_ID_REUSED. A refused write leaves no trace and is judged anew.
     expected_change_number, where given, must equal the person's change number (0: not
-    registered), else CHANGED_SINCE.
+    registered), else CHANGED_SINCE. The number also rises when the register finds that a
+    value has become shared, or is so no longer, shortly after somebody's change.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -113,6 +117,8 @@ class CitizenServiceAsyncStub(CitizenServiceStub):
     """Deletes contact info, mailboxes and language and leaves a tombstone. A reserved
     person stays ACTIVE and reserved, with nothing else.
     """
+    ListHistory: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.ListHistoryRequest, _citizen_service_pb2.ListHistoryResponse]  # type: ignore[assignment]
+    """Lists what changed in the own entry and when, newest first. Values are not kept."""
 
 class CitizenServiceServicer(metaclass=_abc_1.ABCMeta):
     """What a citizen does with the own entry, through a self-service portal; and what the
@@ -123,7 +129,8 @@ class CitizenServiceServicer(metaclass=_abc_1.ABCMeta):
     repeats on retries. Same id and same body: the first answer, nothing done twice. Same id
     and another body: REQUEST_ID_REUSED. A refused write leaves no trace and is judged anew.
     expected_change_number, where given, must equal the person's change number (0: not
-    registered), else CHANGED_SINCE.
+    registered), else CHANGED_SINCE. The number also rises when the register finds that a
+    value has become shared, or is so no longer, shortly after somebody's change.
     """
 
     @_abc_1.abstractmethod
@@ -207,5 +214,13 @@ class CitizenServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes contact info, mailboxes and language and leaves a tombstone. A reserved
         person stays ACTIVE and reserved, with nothing else.
         """
+
+    @_abc_1.abstractmethod
+    def ListHistory(
+        self,
+        request: _citizen_service_pb2.ListHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_citizen_service_pb2.ListHistoryResponse, _abc.Awaitable[_citizen_service_pb2.ListHistoryResponse]]:
+        """Lists what changed in the own entry and when, newest first. Values are not kept."""
 
 def add_CitizenServiceServicer_to_server(servicer: CitizenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -126,6 +126,7 @@ class Delivery(_message.Message):
     MAILBOX_ADDRESS_FIELD_NUMBER: _builtins.int
     CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
     FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    TRACE_PARENT_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.int
     """Names the delivery."""
     lease_token: _builtins.str
@@ -140,6 +141,8 @@ class Delivery(_message.Message):
     """The person's change number at the lease."""
     failed_attempts: _builtins.int
     """How many attempts failed since the last change."""
+    trace_parent: _builtins.str
+    """Trace context of the call that made it due (W3C traceparent), for a span link; may be empty."""
     def __init__(
         self,
         *,
@@ -150,10 +153,11 @@ class Delivery(_message.Message):
         mailbox_address: _builtins.str = ...,
         change_number: _builtins.int = ...,
         failed_attempts: _builtins.int = ...,
+        trace_parent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "delivery_id", b"delivery_id", "failed_attempts", b"failed_attempts", "identifier", b"identifier", "lease_token", b"lease_token", "mailbox_address", b"mailbox_address", "receives_public_mail", b"receives_public_mail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "delivery_id", b"delivery_id", "failed_attempts", b"failed_attempts", "identifier", b"identifier", "lease_token", b"lease_token", "mailbox_address", b"mailbox_address", "receives_public_mail", b"receives_public_mail", "trace_parent", b"trace_parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -364,6 +368,7 @@ class Message(_message.Message):
     SYNTHETIC_PERSON_FIELD_NUMBER: _builtins.int
     RECEIPT_TOKEN_FIELD_NUMBER: _builtins.int
     FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    TRACE_PARENT_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """Names the message, a UUID; the reference at every gateway and on every attempt."""
     lease_token: _builtins.str
@@ -384,6 +389,8 @@ class Message(_message.Message):
     """Unguessable part of the address to which the gateway sends receipts."""
     failed_attempts: _builtins.int
     """How many attempts failed."""
+    trace_parent: _builtins.str
+    """Trace context of the call that caused it (W3C traceparent), for a span link; may be empty."""
     def __init__(
         self,
         *,
@@ -396,10 +403,11 @@ class Message(_message.Message):
         synthetic_person: _builtins.bool = ...,
         receipt_token: _builtins.str = ...,
         failed_attempts: _builtins.int = ...,
+        trace_parent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_attempts", b"failed_attempts", "kind", b"kind", "language", b"language", "lease_token", b"lease_token", "message_id", b"message_id", "operator_name", b"operator_name", "receipt_token", b"receipt_token", "recipient", b"recipient", "synthetic_person", b"synthetic_person"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_attempts", b"failed_attempts", "kind", b"kind", "language", b"language", "lease_token", b"lease_token", "message_id", b"message_id", "operator_name", b"operator_name", "receipt_token", b"receipt_token", "recipient", b"recipient", "synthetic_person", b"synthetic_person", "trace_parent", b"trace_parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,7 +5,7 @@ import warnings
 
 from krr.v1 import delivery_service_pb2 as krr_dot_v1_dot_delivery__service__pb2
 
-GRPC_GENERATED_VERSION = '1.80.1'
+GRPC_GENERATED_VERSION = '1.80.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 

@@ -100,6 +100,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 35
     """INTERNAL. A fault in the register; the operator's log knows it by the trace id."""
+    ERROR_REASON_TOO_MANY_STREAMS: _ErrorReason.ValueType  # 36
+    """RESOURCE_EXHAUSTED. The server bears no more callers who watch, wait or stream; try again
+    later, or read without waiting.
+    """
+    ERROR_REASON_SERVER_ENDING: _ErrorReason.ValueType  # 37
+    """UNAVAILABLE. The server is being replaced; call again, and of a watch go on from the
+    last cursor.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why something was refused. On a refused call the name without the prefix stands in
@@ -184,4 +192,12 @@ with the same request_id and exactly one takes effect.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
 """INTERNAL. A fault in the register; the operator's log knows it by the trace id."""
+ERROR_REASON_TOO_MANY_STREAMS: ErrorReason.ValueType  # 36
+"""RESOURCE_EXHAUSTED. The server bears no more callers who watch, wait or stream; try again
+later, or read without waiting.
+"""
+ERROR_REASON_SERVER_ENDING: ErrorReason.ValueType  # 37
+"""UNAVAILABLE. The server is being replaced; call again, and of a watch go on from the
+last cursor.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%krr/v1/mailbox_operator_service.proto\x12\x06krr.v1\"y\n\rMailboxAnswer\x12%\n\x06result\x18\x01 \x01(\x0e\x32\x15.krr.v1.MailboxResult\x12\x15\n\rchange_number\x18\x02 \x01(\x03\x12\x17\n\x0f\x66reshness_token\x18\x03 \x01(\t\x12\x11\n\tduplicate\x18\x04 \x01(\x08\"-\n\x17MayChooseMailboxRequest\x12\x12\n\nidentifier\x18\x01 \x01(\t\"A\n\x18MayChooseMailboxResponse\x12%\n\x06result\x18\x01 \x01(\x0e\x32\x15.krr.v1.MailboxResult\"b\n\x14\x43reateMailboxRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\">\n\x15\x43reateMailboxResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.krr.v1.MailboxAnswer\"R\n*MailboxOperatorServiceChooseMailboxRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\"T\n+MailboxOperatorServiceChooseMailboxResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.krr.v1.MailboxAnswer\"k\n\x1d\x43reateAndChooseMailboxRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\"G\n\x1e\x43reateAndChooseMailboxResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.krr.v1.MailboxAnswer\"<\n\x14\x44\x65leteMailboxRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\">\n\x15\x44\x65leteMailboxResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.krr.v1.MailboxAnswer*\xab\x03\n\rMailboxResult\x12\x1e\n\x1aMAILBOX_RESULT_UNSPECIFIED\x10\x00\x12\x15\n\x11MAILBOX_RESULT_OK\x10\x01\x12\x1d\n\x19MAILBOX_RESULT_MAY_CHOOSE\x10\x02\x12\x1b\n\x17MAILBOX_RESULT_RESERVED\x10\x03\x12!\n\x1dMAILBOX_RESULT_ALREADY_CHOSEN\x10\x04\x12!\n\x1dMAILBOX_RESULT_MAILBOX_EXISTS\x10\x05\x12\x1d\n\x19MAILBOX_RESULT_NO_MAILBOX\x10\x06\x12#\n\x1fMAILBOX_RESULT_PERSON_NOT_FOUND\x10\x07\x12\"\n\x1eMAILBOX_RESULT_CONTACT_MISSING\x10\x08\x12%\n!MAILBOX_RESULT_INVALID_IDENTIFIER\x10\t\x12*\n&MAILBOX_RESULT_INVALID_MAILBOX_ADDRESS\x10\n\x12&\n\"MAILBOX_RESULT_INVALID_CERTIFICATE\x10\x0b\x32\x87\x04\n\x16MailboxOperatorService\x12Z\n\x10MayChooseMailbox\x12\x1f.krr.v1.MayChooseMailboxRequest\x1a .krr.v1.MayChooseMailboxResponse\"\x03\x90\x02\x01\x12Q\n\rCreateMailbox\x12\x1c.krr.v1.CreateMailboxRequest\x1a\x1d.krr.v1.CreateMailboxResponse\"\x03\x90\x02\x02\x12}\n\rChooseMailbox\x12\x32.krr.v1.MailboxOperatorServiceChooseMailboxRequest\x1a\x33.krr.v1.MailboxOperatorServiceChooseMailboxResponse\"\x03\x90\x02\x02\x12l\n\x16\x43reateAndChooseMailbox\x12%.krr.v1.CreateAndChooseMailboxRequest\x1a&.krr.v1.CreateAndChooseMailboxResponse\"\x03\x90\x02\x02\x12Q\n\rDeleteMailbox\x12\x1c.krr.v1.DeleteMailboxRequest\x1a\x1d.krr.v1.DeleteMailboxResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%krr/v1/mailbox_operator_service.proto\x12\x06krr.v1\x1a\x1egoogle/protobuf/duration.proto\"y\n\rMailboxAnswer\x12%\n\x06result\x18\x01 \x01(\x0e\x32\x15.krr.v1.MailboxResult\x12\x15\n\rchange_number\x18\x02 \x01(\x03\x12\x17\n\x0f\x66reshness_token\x18\x03 \x01(\t\x12\x11\n\tduplicate\x18\x04 \x01(\x08\"-\n\x17MayChooseMailboxRequest\x12\x12\n\nidentifier\x18\x01 \x01(\t\"A\n\x18MayChooseMailboxResponse\x12%\n\x06result\x18\x01 \x01(\x0e\x32\x15.krr.v1.MailboxResult\"b\n\x14\x43reateMailboxRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\">\n\x15\x43reateMailboxResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.krr.v1.MailboxAnswer\"R\n*MailboxOperatorServiceChooseMailboxRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\"T\n+MailboxOperatorServiceChooseMailboxResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.krr.v1.MailboxAnswer\"k\n\x1d\x43reateAndChooseMailboxRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\"G\n\x1e\x43reateAndChooseMailboxResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.krr.v1.MailboxAnswer\"<\n\x14\x44\x65leteMailboxRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\">\n\x15\x44\x65leteMailboxResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.krr.v1.MailboxAnswer\"|\n\x0bHeldMailbox\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\x12\x1c\n\x14receives_public_mail\x18\x04 \x01(\x08\x12\x15\n\rchange_number\x18\x05 \x01(\x03\"h\n\x14ListMailboxesRequest\x12\x14\n\x0c\x61\x66ter_cursor\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"b\n\x15ListMailboxesResponse\x12&\n\tmailboxes\x18\x01 \x03(\x0b\x32\x13.krr.v1.HeldMailbox\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08\"@\n\x15WatchMailboxesRequest\x12\x14\n\x0c\x61\x66ter_cursor\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"c\n\x16WatchMailboxesResponse\x12&\n\tmailboxes\x18\x01 \x03(\x0b\x32\x13.krr.v1.HeldMailbox\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08*\xab\x03\n\rMailboxResult\x12\x1e\n\x1aMAILBOX_RESULT_UNSPECIFIED\x10\x00\x12\x15\n\x11MAILBOX_RESULT_OK\x10\x01\x12\x1d\n\x19MAILBOX_RESULT_MAY_CHOOSE\x10\x02\x12\x1b\n\x17MAILBOX_RESULT_RESERVED\x10\x03\x12!\n\x1dMAILBOX_RESULT_ALREADY_CHOSEN\x10\x04\x12!\n\x1dMAILBOX_RESULT_MAILBOX_EXISTS\x10\x05\x12\x1d\n\x19MAILBOX_RESULT_NO_MAILBOX\x10\x06\x12#\n\x1fMAILBOX_RESULT_PERSON_NOT_FOUND\x10\x07\x12\"\n\x1eMAILBOX_RESULT_CONTACT_MISSING\x10\x08\x12%\n!MAILBOX_RESULT_INVALID_IDENTIFIER\x10\t\x12*\n&MAILBOX_RESULT_INVALID_MAILBOX_ADDRESS\x10\n\x12&\n\"MAILBOX_RESULT_INVALID_CERTIFICATE\x10\x0b\x32\xb2\x05\n\x16MailboxOperatorService\x12Z\n\x10MayChooseMailbox\x12\x1f.krr.v1.MayChooseMailboxRequest\x1a .krr.v1.MayChooseMailboxResponse\"\x03\x90\x02\x01\x12Q\n\rCreateMailbox\x12\x1c.krr.v1.CreateMailboxRequest\x1a\x1d.krr.v1.CreateMailboxResponse\"\x03\x90\x02\x02\x12}\n\rChooseMailbox\x12\x32.krr.v1.MailboxOperatorServiceChooseMailboxRequest\x1a\x33.krr.v1.MailboxOperatorServiceChooseMailboxResponse\"\x03\x90\x02\x02\x12l\n\x16\x43reateAndChooseMailbox\x12%.krr.v1.CreateAndChooseMailboxRequest\x1a&.krr.v1.CreateAndChooseMailboxResponse\"\x03\x90\x02\x02\x12Q\n\rDeleteMailbox\x12\x1c.krr.v1.DeleteMailboxRequest\x1a\x1d.krr.v1.DeleteMailboxResponse\"\x03\x90\x02\x02\x12Q\n\rListMailboxes\x12\x1c.krr.v1.ListMailboxesRequest\x1a\x1d.krr.v1.ListMailboxesResponse\"\x03\x90\x02\x01\x12V\n\x0eWatchMailboxes\x12\x1d.krr.v1.WatchMailboxesRequest\x1a\x1e.krr.v1.WatchMailboxesResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,30 +42,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MAILBOXOPERATORSERVICE'].methods_by_name['CreateAndChooseMailbox']._serialized_options = b'\220\002\002'
   _globals['_MAILBOXOPERATORSERVICE'].methods_by_name['DeleteMailbox']._loaded_options = None
   _globals['_MAILBOXOPERATORSERVICE'].methods_by_name['DeleteMailbox']._serialized_options = b'\220\002\002'
-  _globals['_MAILBOXRESULT']._serialized_start=929
-  _globals['_MAILBOXRESULT']._serialized_end=1356
-  _globals['_MAILBOXANSWER']._serialized_start=49
-  _globals['_MAILBOXANSWER']._serialized_end=170
-  _globals['_MAYCHOOSEMAILBOXREQUEST']._serialized_start=172
-  _globals['_MAYCHOOSEMAILBOXREQUEST']._serialized_end=217
-  _globals['_MAYCHOOSEMAILBOXRESPONSE']._serialized_start=219
-  _globals['_MAYCHOOSEMAILBOXRESPONSE']._serialized_end=284
-  _globals['_CREATEMAILBOXREQUEST']._serialized_start=286
-  _globals['_CREATEMAILBOXREQUEST']._serialized_end=384
-  _globals['_CREATEMAILBOXRESPONSE']._serialized_start=386
-  _globals['_CREATEMAILBOXRESPONSE']._serialized_end=448
-  _globals['_MAILBOXOPERATORSERVICECHOOSEMAILBOXREQUEST']._serialized_start=450
-  _globals['_MAILBOXOPERATORSERVICECHOOSEMAILBOXREQUEST']._serialized_end=532
-  _globals['_MAILBOXOPERATORSERVICECHOOSEMAILBOXRESPONSE']._serialized_start=534
-  _globals['_MAILBOXOPERATORSERVICECHOOSEMAILBOXRESPONSE']._serialized_end=618
-  _globals['_CREATEANDCHOOSEMAILBOXREQUEST']._serialized_start=620
-  _globals['_CREATEANDCHOOSEMAILBOXREQUEST']._serialized_end=727
-  _globals['_CREATEANDCHOOSEMAILBOXRESPONSE']._serialized_start=729
-  _globals['_CREATEANDCHOOSEMAILBOXRESPONSE']._serialized_end=800
-  _globals['_DELETEMAILBOXREQUEST']._serialized_start=802
-  _globals['_DELETEMAILBOXREQUEST']._serialized_end=862
-  _globals['_DELETEMAILBOXRESPONSE']._serialized_start=864
-  _globals['_DELETEMAILBOXRESPONSE']._serialized_end=926
-  _globals['_MAILBOXOPERATORSERVICE']._serialized_start=1359
-  _globals['_MAILBOXOPERATORSERVICE']._serialized_end=1878
+  _globals['_MAILBOXOPERATORSERVICE'].methods_by_name['ListMailboxes']._loaded_options = None
+  _globals['_MAILBOXOPERATORSERVICE'].methods_by_name['ListMailboxes']._serialized_options = b'\220\002\001'
+  _globals['_MAILBOXOPERATORSERVICE'].methods_by_name['WatchMailboxes']._loaded_options = None
+  _globals['_MAILBOXOPERATORSERVICE'].methods_by_name['WatchMailboxes']._serialized_options = b'\220\002\001'
+  _globals['_MAILBOXRESULT']._serialized_start=1460
+  _globals['_MAILBOXRESULT']._serialized_end=1887
+  _globals['_MAILBOXANSWER']._serialized_start=81
+  _globals['_MAILBOXANSWER']._serialized_end=202
+  _globals['_MAYCHOOSEMAILBOXREQUEST']._serialized_start=204
+  _globals['_MAYCHOOSEMAILBOXREQUEST']._serialized_end=249
+  _globals['_MAYCHOOSEMAILBOXRESPONSE']._serialized_start=251
+  _globals['_MAYCHOOSEMAILBOXRESPONSE']._serialized_end=316
+  _globals['_CREATEMAILBOXREQUEST']._serialized_start=318
+  _globals['_CREATEMAILBOXREQUEST']._serialized_end=416
+  _globals['_CREATEMAILBOXRESPONSE']._serialized_start=418
+  _globals['_CREATEMAILBOXRESPONSE']._serialized_end=480
+  _globals['_MAILBOXOPERATORSERVICECHOOSEMAILBOXREQUEST']._serialized_start=482
+  _globals['_MAILBOXOPERATORSERVICECHOOSEMAILBOXREQUEST']._serialized_end=564
+  _globals['_MAILBOXOPERATORSERVICECHOOSEMAILBOXRESPONSE']._serialized_start=566
+  _globals['_MAILBOXOPERATORSERVICECHOOSEMAILBOXRESPONSE']._serialized_end=650
+  _globals['_CREATEANDCHOOSEMAILBOXREQUEST']._serialized_start=652
+  _globals['_CREATEANDCHOOSEMAILBOXREQUEST']._serialized_end=759
+  _globals['_CREATEANDCHOOSEMAILBOXRESPONSE']._serialized_start=761
+  _globals['_CREATEANDCHOOSEMAILBOXRESPONSE']._serialized_end=832
+  _globals['_DELETEMAILBOXREQUEST']._serialized_start=834
+  _globals['_DELETEMAILBOXREQUEST']._serialized_end=894
+  _globals['_DELETEMAILBOXRESPONSE']._serialized_start=896
+  _globals['_DELETEMAILBOXRESPONSE']._serialized_end=958
+  _globals['_HELDMAILBOX']._serialized_start=960
+  _globals['_HELDMAILBOX']._serialized_end=1084
+  _globals['_LISTMAILBOXESREQUEST']._serialized_start=1086
+  _globals['_LISTMAILBOXESREQUEST']._serialized_end=1190
+  _globals['_LISTMAILBOXESRESPONSE']._serialized_start=1192
+  _globals['_LISTMAILBOXESRESPONSE']._serialized_end=1290
+  _globals['_WATCHMAILBOXESREQUEST']._serialized_start=1292
+  _globals['_WATCHMAILBOXESREQUEST']._serialized_end=1356
+  _globals['_WATCHMAILBOXESRESPONSE']._serialized_start=1358
+  _globals['_WATCHMAILBOXESRESPONSE']._serialized_end=1457
+  _globals['_MAILBOXOPERATORSERVICE']._serialized_start=1890
+  _globals['_MAILBOXOPERATORSERVICE']._serialized_end=2580
 # @@protoc_insertion_point(module_scope)

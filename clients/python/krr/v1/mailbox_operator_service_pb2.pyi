@@ -3,8 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -370,3 +373,167 @@ class DeleteMailboxResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteMailboxResponse: _TypeAlias = DeleteMailboxResponse  # noqa: Y015
+
+@_typing.final
+class HeldMailbox(_message.Message):
+    """What the register holds of one person's mailbox at this operator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    RECEIVES_PUBLIC_MAIL_FIELD_NUMBER: _builtins.int
+    CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
+    identifier: _builtins.str
+    """The person's identifier."""
+    address: _builtins.str
+    """The mailbox address; empty where the mailbox is gone from the register, because the
+    operator or the person deleted it, or because the person has another identifier now.
+    """
+    certificate: _builtins.bytes
+    """The person's own certificate, X.509 in DER; may be empty."""
+    receives_public_mail: _builtins.bool
+    """True where this operator shall receive the person's public mail."""
+    change_number: _builtins.int
+    """Number of the last change that concerned this mailbox; never a cursor."""
+    def __init__(
+        self,
+        *,
+        identifier: _builtins.str = ...,
+        address: _builtins.str = ...,
+        certificate: _builtins.bytes = ...,
+        receives_public_mail: _builtins.bool = ...,
+        change_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate", b"certificate", "change_number", b"change_number", "identifier", b"identifier", "receives_public_mail", b"receives_public_mail"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldMailbox: _TypeAlias = HeldMailbox  # noqa: Y015
+
+@_typing.final
+class ListMailboxesRequest(_message.Message):
+    """Asks for a page of the operator's mailboxes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_CURSOR_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    after_cursor: _builtins.str
+    """The cursor of the last page, exclusive; empty to start from the beginning."""
+    page_size: _builtins.int
+    """How many mailboxes at most, 1 to 1000; 0 for 1000."""
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long to wait for a change where there is none yet, up to 30 seconds; absent for not
+        at all.
+        """
+
+    def __init__(
+        self,
+        *,
+        after_cursor: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        wait: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "page_size", b"page_size", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMailboxesRequest: _TypeAlias = ListMailboxesRequest  # noqa: Y015
+
+@_typing.final
+class ListMailboxesResponse(_message.Message):
+    """A page of the operator's mailboxes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAILBOXES_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Where this page ends; the next request's after_cursor. Always set. Opaque."""
+    caught_up: _builtins.bool
+    """True where nothing of the operator's had changed after this page when it was read."""
+    @_builtins.property
+    def mailboxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldMailbox]:
+        """Mailboxes changed after the cursor, by rising change number. May be empty."""
+
+    def __init__(
+        self,
+        *,
+        mailboxes: _abc.Iterable[Global___HeldMailbox] | None = ...,
+        cursor: _builtins.str = ...,
+        caught_up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "cursor", b"cursor", "mailboxes", b"mailboxes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMailboxesResponse: _TypeAlias = ListMailboxesResponse  # noqa: Y015
+
+@_typing.final
+class WatchMailboxesRequest(_message.Message):
+    """Asks for the operator's mailboxes as they change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_CURSOR_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    after_cursor: _builtins.str
+    """The cursor of the last page, exclusive; empty to start from the beginning."""
+    page_size: _builtins.int
+    """How many mailboxes at most in a page, 1 to 1000; 0 for 1000."""
+    def __init__(
+        self,
+        *,
+        after_cursor: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "page_size", b"page_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchMailboxesRequest: _TypeAlias = WatchMailboxesRequest  # noqa: Y015
+
+@_typing.final
+class WatchMailboxesResponse(_message.Message):
+    """A page of the operator's mailboxes, or a heartbeat: a page without any."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAILBOXES_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Where this page ends. Always set. Opaque."""
+    caught_up: _builtins.bool
+    """True where nothing of the operator's had changed after this page when it was read."""
+    @_builtins.property
+    def mailboxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldMailbox]:
+        """Mailboxes changed after the page before."""
+
+    def __init__(
+        self,
+        *,
+        mailboxes: _abc.Iterable[Global___HeldMailbox] | None = ...,
+        cursor: _builtins.str = ...,
+        caught_up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "cursor", b"cursor", "mailboxes", b"mailboxes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchMailboxesResponse: _TypeAlias = WatchMailboxesResponse  # noqa: Y015

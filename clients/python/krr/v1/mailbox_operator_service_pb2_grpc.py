@@ -5,7 +5,7 @@ import warnings
 
 from krr.v1 import mailbox_operator_service_pb2 as krr_dot_v1_dot_mailbox__operator__service__pb2
 
-GRPC_GENERATED_VERSION = '1.80.1'
+GRPC_GENERATED_VERSION = '1.80.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -69,6 +69,16 @@ class MailboxOperatorServiceStub(object):
                 request_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxResponse.FromString,
                 _registered_method=True)
+        self.ListMailboxes = channel.unary_unary(
+                '/krr.v1.MailboxOperatorService/ListMailboxes',
+                request_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.ListMailboxesRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.ListMailboxesResponse.FromString,
+                _registered_method=True)
+        self.WatchMailboxes = channel.unary_stream(
+                '/krr.v1.MailboxOperatorService/WatchMailboxes',
+                request_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.WatchMailboxesRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.WatchMailboxesResponse.FromString,
+                _registered_method=True)
 
 
 class MailboxOperatorServiceServicer(object):
@@ -124,6 +134,24 @@ class MailboxOperatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMailboxes(self, request, context):
+        """Reads a page of the operator's own feed: what the register holds of its mailboxes,
+        each at most once per page, in the latest state, in the order of their changes, those
+        that are gone included. Cursors work as in RegisterService.ListChanges. Only what
+        concerns the operator counts as a change: it learns of no other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchMailboxes(self, request, context):
+        """Sends the pages of ListMailboxes as they come about, without end, with heartbeats and
+        cuts as in RegisterService.WatchChanges.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MailboxOperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -151,6 +179,16 @@ def add_MailboxOperatorServiceServicer_to_server(servicer, server):
                     servicer.DeleteMailbox,
                     request_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxRequest.FromString,
                     response_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxResponse.SerializeToString,
+            ),
+            'ListMailboxes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMailboxes,
+                    request_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.ListMailboxesRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.ListMailboxesResponse.SerializeToString,
+            ),
+            'WatchMailboxes': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchMailboxes,
+                    request_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.WatchMailboxesRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.WatchMailboxesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -298,6 +336,60 @@ class MailboxOperatorService(object):
             '/krr.v1.MailboxOperatorService/DeleteMailbox',
             krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxRequest.SerializeToString,
             krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMailboxes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.MailboxOperatorService/ListMailboxes',
+            krr_dot_v1_dot_mailbox__operator__service__pb2.ListMailboxesRequest.SerializeToString,
+            krr_dot_v1_dot_mailbox__operator__service__pb2.ListMailboxesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchMailboxes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/krr.v1.MailboxOperatorService/WatchMailboxes',
+            krr_dot_v1_dot_mailbox__operator__service__pb2.WatchMailboxesRequest.SerializeToString,
+            krr_dot_v1_dot_mailbox__operator__service__pb2.WatchMailboxesResponse.FromString,
             options,
             channel_credentials,
             insecure,

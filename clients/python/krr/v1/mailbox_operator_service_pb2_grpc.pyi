@@ -63,6 +63,16 @@ class MailboxOperatorServiceStub:
     """Records that the person's mailbox at this operator is gone. If it was the chosen one,
     none is chosen afterwards (SlettPostkasse).
     """
+    ListMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_operator_service_pb2.ListMailboxesRequest, _mailbox_operator_service_pb2.ListMailboxesResponse]
+    """Reads a page of the operator's own feed: what the register holds of its mailboxes,
+    each at most once per page, in the latest state, in the order of their changes, those
+    that are gone included. Cursors work as in RegisterService.ListChanges. Only what
+    concerns the operator counts as a change: it learns of no other.
+    """
+    WatchMailboxes: _grpc.UnaryStreamMultiCallable[_mailbox_operator_service_pb2.WatchMailboxesRequest, _mailbox_operator_service_pb2.WatchMailboxesResponse]
+    """Sends the pages of ListMailboxes as they come about, without end, with heartbeats and
+    cuts as in RegisterService.WatchChanges.
+    """
 
 @_typing.type_check_only
 class MailboxOperatorServiceAsyncStub(MailboxOperatorServiceStub):
@@ -98,6 +108,16 @@ class MailboxOperatorServiceAsyncStub(MailboxOperatorServiceStub):
     DeleteMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_operator_service_pb2.DeleteMailboxRequest, _mailbox_operator_service_pb2.DeleteMailboxResponse]  # type: ignore[assignment]
     """Records that the person's mailbox at this operator is gone. If it was the chosen one,
     none is chosen afterwards (SlettPostkasse).
+    """
+    ListMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_operator_service_pb2.ListMailboxesRequest, _mailbox_operator_service_pb2.ListMailboxesResponse]  # type: ignore[assignment]
+    """Reads a page of the operator's own feed: what the register holds of its mailboxes,
+    each at most once per page, in the latest state, in the order of their changes, those
+    that are gone included. Cursors work as in RegisterService.ListChanges. Only what
+    concerns the operator counts as a change: it learns of no other.
+    """
+    WatchMailboxes: _aio.UnaryStreamMultiCallable[_mailbox_operator_service_pb2.WatchMailboxesRequest, _mailbox_operator_service_pb2.WatchMailboxesResponse]  # type: ignore[assignment]
+    """Sends the pages of ListMailboxes as they come about, without end, with heartbeats and
+    cuts as in RegisterService.WatchChanges.
     """
 
 class MailboxOperatorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -161,6 +181,28 @@ class MailboxOperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_mailbox_operator_service_pb2.DeleteMailboxResponse, _abc.Awaitable[_mailbox_operator_service_pb2.DeleteMailboxResponse]]:
         """Records that the person's mailbox at this operator is gone. If it was the chosen one,
         none is chosen afterwards (SlettPostkasse).
+        """
+
+    @_abc_1.abstractmethod
+    def ListMailboxes(
+        self,
+        request: _mailbox_operator_service_pb2.ListMailboxesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mailbox_operator_service_pb2.ListMailboxesResponse, _abc.Awaitable[_mailbox_operator_service_pb2.ListMailboxesResponse]]:
+        """Reads a page of the operator's own feed: what the register holds of its mailboxes,
+        each at most once per page, in the latest state, in the order of their changes, those
+        that are gone included. Cursors work as in RegisterService.ListChanges. Only what
+        concerns the operator counts as a change: it learns of no other.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchMailboxes(
+        self,
+        request: _mailbox_operator_service_pb2.WatchMailboxesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_mailbox_operator_service_pb2.WatchMailboxesResponse], _abc.AsyncIterator[_mailbox_operator_service_pb2.WatchMailboxesResponse]]:
+        """Sends the pages of ListMailboxes as they come about, without end, with heartbeats and
+        cuts as in RegisterService.WatchChanges.
         """
 
 def add_MailboxOperatorServiceServicer_to_server(servicer: MailboxOperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

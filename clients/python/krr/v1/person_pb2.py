@@ -25,29 +25,31 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13krr/v1/person.proto\x12\x06krr.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x01\n\x0c\x43ontactPoint\x12\r\n\x05value\x18\x01 \x01(\t\x12\x30\n\x0cupdated_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63onfirmed_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0evalidated_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11usable_until_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x07Mailbox\x12$\n\x1coperator_organisation_number\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\"\x85\x03\n\x06Person\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0e\x32\x14.krr.v1.PersonStatus\x12(\n\x0breservation\x18\x03 \x01(\x0e\x32\x13.krr.v1.Reservation\x12\x34\n\x10reservation_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x08language\x18\x05 \x01(\x0e\x32\x10.krr.v1.Language\x12\x39\n\x15language_updated_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05\x65mail\x18\x07 \x01(\x0b\x32\x14.krr.v1.ContactPoint\x12$\n\x06mobile\x18\x08 \x01(\x0b\x32\x14.krr.v1.ContactPoint\x12 \n\x07mailbox\x18\t \x01(\x0b\x32\x0f.krr.v1.Mailbox\x12\x15\n\rchange_number\x18\n \x01(\x03\"u\n\x0bWriteAnswer\x12#\n\x06result\x18\x01 \x01(\x0e\x32\x13.krr.v1.WriteResult\x12\x15\n\rchange_number\x18\x02 \x01(\x03\x12\x17\n\x0f\x66reshness_token\x18\x03 \x01(\t\x12\x11\n\tduplicate\x18\x04 \x01(\x08*\x84\x01\n\x0cPersonStatus\x12\x1d\n\x19PERSON_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14PERSON_STATUS_ACTIVE\x10\x01\x12\x19\n\x15PERSON_STATUS_DELETED\x10\x02\x12 \n\x1cPERSON_STATUS_NOT_REGISTERED\x10\x03*b\n\x0bReservation\x12\x1b\n\x17RESERVATION_UNSPECIFIED\x10\x00\x12\x1c\n\x18RESERVATION_NOT_RESERVED\x10\x01\x12\x18\n\x14RESERVATION_RESERVED\x10\x02*h\n\x08Language\x12\x18\n\x14LANGUAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLANGUAGE_NB\x10\x01\x12\x0f\n\x0bLANGUAGE_NN\x10\x02\x12\x0f\n\x0bLANGUAGE_EN\x10\x03\x12\x0f\n\x0bLANGUAGE_SE\x10\x04*\\\n\x0b\x43ontactKind\x12\x1c\n\x18\x43ONTACT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43ONTACT_KIND_EMAIL\x10\x01\x12\x17\n\x13\x43ONTACT_KIND_MOBILE\x10\x02*a\n\x0bWriteResult\x12\x1c\n\x18WRITE_RESULT_UNSPECIFIED\x10\x00\x12\x18\n\x14WRITE_RESULT_CHANGED\x10\x01\x12\x1a\n\x16WRITE_RESULT_UNCHANGED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13krr/v1/person.proto\x12\x06krr.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\x01\n\x0c\x43ontactPoint\x12\r\n\x05value\x18\x01 \x01(\t\x12\x30\n\x0cupdated_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63onfirmed_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0evalidated_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11usable_until_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06shared\x18\x06 \x01(\x08\"U\n\x07Mailbox\x12$\n\x1coperator_organisation_number\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\"\xb6\x03\n\x06Person\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0e\x32\x14.krr.v1.PersonStatus\x12(\n\x0breservation\x18\x03 \x01(\x0e\x32\x13.krr.v1.Reservation\x12\x34\n\x10reservation_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x08language\x18\x05 \x01(\x0e\x32\x10.krr.v1.Language\x12\x39\n\x15language_updated_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05\x65mail\x18\x07 \x01(\x0b\x32\x14.krr.v1.ContactPoint\x12$\n\x06mobile\x18\x08 \x01(\x0b\x32\x14.krr.v1.ContactPoint\x12 \n\x07mailbox\x18\t \x01(\x0b\x32\x0f.krr.v1.Mailbox\x12\x15\n\rchange_number\x18\n \x01(\x03\x12/\n\x0f\x64\x65letion_reason\x18\x0b \x01(\x0e\x32\x16.krr.v1.DeletionReason\"u\n\x0bWriteAnswer\x12#\n\x06result\x18\x01 \x01(\x0e\x32\x13.krr.v1.WriteResult\x12\x15\n\rchange_number\x18\x02 \x01(\x03\x12\x17\n\x0f\x66reshness_token\x18\x03 \x01(\t\x12\x11\n\tduplicate\x18\x04 \x01(\x08*\x84\x01\n\x0cPersonStatus\x12\x1d\n\x19PERSON_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14PERSON_STATUS_ACTIVE\x10\x01\x12\x19\n\x15PERSON_STATUS_DELETED\x10\x02\x12 \n\x1cPERSON_STATUS_NOT_REGISTERED\x10\x03*b\n\x0bReservation\x12\x1b\n\x17RESERVATION_UNSPECIFIED\x10\x00\x12\x1c\n\x18RESERVATION_NOT_RESERVED\x10\x01\x12\x18\n\x14RESERVATION_RESERVED\x10\x02*\xd4\x01\n\x0e\x44\x65letionReason\x12\x1f\n\x1b\x44\x45LETION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45LETION_REASON_OWN_CHOICE\x10\x01\x12\x18\n\x14\x44\x45LETION_REASON_DEAD\x10\x02\x12$\n DELETION_REASON_EXPIRED_IDENTITY\x10\x03\x12 \n\x1c\x44\x45LETION_REASON_NEW_IDENTITY\x10\x04\x12\x1f\n\x1b\x44\x45LETION_REASON_DISAPPEARED\x10\x05*h\n\x08Language\x12\x18\n\x14LANGUAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLANGUAGE_NB\x10\x01\x12\x0f\n\x0bLANGUAGE_NN\x10\x02\x12\x0f\n\x0bLANGUAGE_EN\x10\x03\x12\x0f\n\x0bLANGUAGE_SE\x10\x04*\\\n\x0b\x43ontactKind\x12\x1c\n\x18\x43ONTACT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43ONTACT_KIND_EMAIL\x10\x01\x12\x17\n\x13\x43ONTACT_KIND_MOBILE\x10\x02*a\n\x0bWriteResult\x12\x1c\n\x18WRITE_RESULT_UNSPECIFIED\x10\x00\x12\x18\n\x14WRITE_RESULT_CHANGED\x10\x01\x12\x1a\n\x16WRITE_RESULT_UNCHANGED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'krr.v1.person_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PERSONSTATUS']._serialized_start=904
-  _globals['_PERSONSTATUS']._serialized_end=1036
-  _globals['_RESERVATION']._serialized_start=1038
-  _globals['_RESERVATION']._serialized_end=1136
-  _globals['_LANGUAGE']._serialized_start=1138
-  _globals['_LANGUAGE']._serialized_end=1242
-  _globals['_CONTACTKIND']._serialized_start=1244
-  _globals['_CONTACTKIND']._serialized_end=1336
-  _globals['_WRITERESULT']._serialized_start=1338
-  _globals['_WRITERESULT']._serialized_end=1435
+  _globals['_PERSONSTATUS']._serialized_start=969
+  _globals['_PERSONSTATUS']._serialized_end=1101
+  _globals['_RESERVATION']._serialized_start=1103
+  _globals['_RESERVATION']._serialized_end=1201
+  _globals['_DELETIONREASON']._serialized_start=1204
+  _globals['_DELETIONREASON']._serialized_end=1416
+  _globals['_LANGUAGE']._serialized_start=1418
+  _globals['_LANGUAGE']._serialized_end=1522
+  _globals['_CONTACTKIND']._serialized_start=1524
+  _globals['_CONTACTKIND']._serialized_end=1616
+  _globals['_WRITERESULT']._serialized_start=1618
+  _globals['_WRITERESULT']._serialized_end=1715
   _globals['_CONTACTPOINT']._serialized_start=65
-  _globals['_CONTACTPOINT']._serialized_end=303
-  _globals['_MAILBOX']._serialized_start=305
-  _globals['_MAILBOX']._serialized_end=390
-  _globals['_PERSON']._serialized_start=393
-  _globals['_PERSON']._serialized_end=782
-  _globals['_WRITEANSWER']._serialized_start=784
-  _globals['_WRITEANSWER']._serialized_end=901
+  _globals['_CONTACTPOINT']._serialized_end=319
+  _globals['_MAILBOX']._serialized_start=321
+  _globals['_MAILBOX']._serialized_end=406
+  _globals['_PERSON']._serialized_start=409
+  _globals['_PERSON']._serialized_end=847
+  _globals['_WRITEANSWER']._serialized_start=849
+  _globals['_WRITEANSWER']._serialized_end=966
 # @@protoc_insertion_point(module_scope)

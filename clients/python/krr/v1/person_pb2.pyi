@@ -90,6 +90,46 @@ RESERVATION_RESERVED: Reservation.ValueType  # 2
 """Reserved: decisions and other important letters go on paper (JA)."""
 Global___Reservation: _TypeAlias = Reservation  # noqa: Y015
 
+class _DeletionReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeletionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeletionReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DELETION_REASON_UNSPECIFIED: _DeletionReason.ValueType  # 0
+    """Not deleted, or before reasons were kept."""
+    DELETION_REASON_OWN_CHOICE: _DeletionReason.ValueType  # 1
+    """The person asked for it."""
+    DELETION_REASON_DEAD: _DeletionReason.ValueType  # 2
+    """The person is dead."""
+    DELETION_REASON_EXPIRED_IDENTITY: _DeletionReason.ValueType  # 3
+    """The identity ended without another."""
+    DELETION_REASON_NEW_IDENTITY: _DeletionReason.ValueType  # 4
+    """The person has another identifier now, such as a fødselsnummer after a D-number, and
+    all that was registered has moved there.
+    """
+    DELETION_REASON_DISAPPEARED: _DeletionReason.ValueType  # 5
+    """The person has disappeared."""
+
+class DeletionReason(_DeletionReason, metaclass=_DeletionReasonEnumTypeWrapper):
+    """Why a person was deleted from the register."""
+
+DELETION_REASON_UNSPECIFIED: DeletionReason.ValueType  # 0
+"""Not deleted, or before reasons were kept."""
+DELETION_REASON_OWN_CHOICE: DeletionReason.ValueType  # 1
+"""The person asked for it."""
+DELETION_REASON_DEAD: DeletionReason.ValueType  # 2
+"""The person is dead."""
+DELETION_REASON_EXPIRED_IDENTITY: DeletionReason.ValueType  # 3
+"""The identity ended without another."""
+DELETION_REASON_NEW_IDENTITY: DeletionReason.ValueType  # 4
+"""The person has another identifier now, such as a fødselsnummer after a D-number, and
+all that was registered has moved there.
+"""
+DELETION_REASON_DISAPPEARED: DeletionReason.ValueType  # 5
+"""The person has disappeared."""
+Global___DeletionReason: _TypeAlias = DeletionReason  # noqa: Y015
+
 class _Language:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -181,8 +221,13 @@ class ContactPoint(_message.Message):
     CONFIRMED_TIME_FIELD_NUMBER: _builtins.int
     VALIDATED_TIME_FIELD_NUMBER: _builtins.int
     USABLE_UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     value: _builtins.str
     """E-mail address, at most 254 characters; or mobile number in E.164, such as "+4791234567"."""
+    shared: _builtins.bool
+    """True where the same value stands on at least one other person too (*_duplisert), so
+    that what is sent there may be read by somebody else. Right within seconds of a change.
+    """
     @_builtins.property
     def updated_time(self) -> _timestamp_pb2.Timestamp:
         """When the person last changed the value (*_oppdatert)."""
@@ -210,10 +255,11 @@ class ContactPoint(_message.Message):
         confirmed_time: _timestamp_pb2.Timestamp | None = ...,
         validated_time: _timestamp_pb2.Timestamp | None = ...,
         usable_until_time: _timestamp_pb2.Timestamp | None = ...,
+        shared: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["confirmed_time", b"confirmed_time", "updated_time", b"updated_time", "usable_until_time", b"usable_until_time", "validated_time", b"validated_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed_time", b"confirmed_time", "updated_time", b"updated_time", "usable_until_time", b"usable_until_time", "validated_time", b"validated_time", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed_time", b"confirmed_time", "shared", b"shared", "updated_time", b"updated_time", "usable_until_time", b"usable_until_time", "validated_time", b"validated_time", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -267,6 +313,7 @@ class Person(_message.Message):
     MOBILE_FIELD_NUMBER: _builtins.int
     MAILBOX_FIELD_NUMBER: _builtins.int
     CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
+    DELETION_REASON_FIELD_NUMBER: _builtins.int
     identifier: _builtins.str
     """Fødselsnummer or D-number, 11 digits (personidentifikator)."""
     status: Global___PersonStatus.ValueType
@@ -281,6 +328,8 @@ class Person(_message.Message):
     """Number of the last change of this person (endringsnummer); 0 when NOT_REGISTERED.
     For comparing and for expected_change_number; never a cursor.
     """
+    deletion_reason: Global___DeletionReason.ValueType
+    """Why a DELETED person was deleted; unspecified where that was not kept."""
     @_builtins.property
     def reservation_time(self) -> _timestamp_pb2.Timestamp:
         """When the reservation was last set or cancelled (reservasjonstidspunkt)."""
@@ -314,10 +363,11 @@ class Person(_message.Message):
         mobile: Global___ContactPoint | None = ...,
         mailbox: Global___Mailbox | None = ...,
         change_number: _builtins.int = ...,
+        deletion_reason: Global___DeletionReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "language_updated_time", b"language_updated_time", "mailbox", b"mailbox", "mobile", b"mobile", "reservation_time", b"reservation_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "email", b"email", "identifier", b"identifier", "language", b"language", "language_updated_time", b"language_updated_time", "mailbox", b"mailbox", "mobile", b"mobile", "reservation", b"reservation", "reservation_time", b"reservation_time", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "deletion_reason", b"deletion_reason", "email", b"email", "identifier", b"identifier", "language", b"language", "language_updated_time", b"language_updated_time", "mailbox", b"mailbox", "mobile", b"mobile", "reservation", b"reservation", "reservation_time", b"reservation_time", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

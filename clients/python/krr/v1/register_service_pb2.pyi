@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -258,6 +259,62 @@ class LookUpPersonsResponse(_message.Message):
 Global___LookUpPersonsResponse: _TypeAlias = LookUpPersonsResponse  # noqa: Y015
 
 @_typing.final
+class LookUpPersonsStreamRequest(_message.Message):
+    """Asks for persons, in a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    AT_LEAST_AS_FRESH_FIELD_NUMBER: _builtins.int
+    purpose: Global___Purpose.ValueType
+    """What the contact info will be used for."""
+    at_least_as_fresh: _builtins.str
+    """A freshness token from a write that this read must see; empty for none."""
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 1000 person identifiers; they may repeat."""
+
+    def __init__(
+        self,
+        *,
+        identifiers: _abc.Iterable[_builtins.str] | None = ...,
+        purpose: Global___Purpose.ValueType = ...,
+        at_least_as_fresh: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_as_fresh", b"at_least_as_fresh", "identifiers", b"identifiers", "purpose", b"purpose"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookUpPersonsStreamRequest: _TypeAlias = LookUpPersonsStreamRequest  # noqa: Y015
+
+@_typing.final
+class LookUpPersonsStreamResponse(_message.Message):
+    """The entries of one request of the stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LookUpEntry]:
+        """One entry for each requested identifier, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___LookUpEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookUpPersonsStreamResponse: _TypeAlias = LookUpPersonsStreamResponse  # noqa: Y015
+
+@_typing.final
 class ListChangesRequest(_message.Message):
     """Asks for a page of changes."""
 
@@ -265,19 +322,29 @@ class ListChangesRequest(_message.Message):
 
     AFTER_CURSOR_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     after_cursor: _builtins.str
     """The cursor of the last page, exclusive; empty to start from the beginning."""
     page_size: _builtins.int
     """How many persons at most, 1 to 1000; 0 for 1000."""
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long to wait for a change where there is none yet, up to 30 seconds; absent for not
+        at all. The page then comes as soon as there is one, and empty when the time is over
+        or a second before the call's deadline. TOO_MANY_STREAMS where the server bears no
+        more who wait.
+        """
+
     def __init__(
         self,
         *,
         after_cursor: _builtins.str = ...,
         page_size: _builtins.int = ...,
+        wait: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "page_size", b"page_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "page_size", b"page_size", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -318,3 +385,63 @@ class ListChangesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListChangesResponse: _TypeAlias = ListChangesResponse  # noqa: Y015
+
+@_typing.final
+class WatchChangesRequest(_message.Message):
+    """Asks for changes as they come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_CURSOR_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    after_cursor: _builtins.str
+    """The cursor of the last page, exclusive; empty to start from the beginning."""
+    page_size: _builtins.int
+    """How many persons at most in a page, 1 to 1000; 0 for 1000."""
+    def __init__(
+        self,
+        *,
+        after_cursor: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "page_size", b"page_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchChangesRequest: _TypeAlias = WatchChangesRequest  # noqa: Y015
+
+@_typing.final
+class WatchChangesResponse(_message.Message):
+    """A page of changes, or a heartbeat: a page without persons."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERSONS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Where this page ends. Always set: the reader has everything up to here and nothing
+    beyond, so that going on from here misses nothing. Opaque.
+    """
+    caught_up: _builtins.bool
+    """True where nothing had changed after this page when it was read."""
+    @_builtins.property
+    def persons(self) -> _containers.RepeatedCompositeFieldContainer[_person_pb2.Person]:
+        """Persons changed after the page before, as in ListChangesResponse."""
+
+    def __init__(
+        self,
+        *,
+        persons: _abc.Iterable[_person_pb2.Person] | None = ...,
+        cursor: _builtins.str = ...,
+        caught_up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "cursor", b"cursor", "persons", b"persons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchChangesResponse: _TypeAlias = WatchChangesResponse  # noqa: Y015

@@ -5,7 +5,7 @@ import warnings
 
 from krr.v1 import register_service_pb2 as krr_dot_v1_dot_register__service__pb2
 
-GRPC_GENERATED_VERSION = '1.80.1'
+GRPC_GENERATED_VERSION = '1.80.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -40,10 +40,20 @@ class RegisterServiceStub(object):
                 request_serializer=krr_dot_v1_dot_register__service__pb2.LookUpPersonsRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_register__service__pb2.LookUpPersonsResponse.FromString,
                 _registered_method=True)
+        self.LookUpPersonsStream = channel.stream_stream(
+                '/krr.v1.RegisterService/LookUpPersonsStream',
+                request_serializer=krr_dot_v1_dot_register__service__pb2.LookUpPersonsStreamRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_register__service__pb2.LookUpPersonsStreamResponse.FromString,
+                _registered_method=True)
         self.ListChanges = channel.unary_unary(
                 '/krr.v1.RegisterService/ListChanges',
                 request_serializer=krr_dot_v1_dot_register__service__pb2.ListChangesRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_register__service__pb2.ListChangesResponse.FromString,
+                _registered_method=True)
+        self.WatchChanges = channel.unary_stream(
+                '/krr.v1.RegisterService/WatchChanges',
+                request_serializer=krr_dot_v1_dot_register__service__pb2.WatchChangesRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_register__service__pb2.WatchChangesResponse.FromString,
                 _registered_method=True)
 
 
@@ -60,12 +70,32 @@ class RegisterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LookUpPersonsStream(self, request_iterator, context):
+        """Looks up any number of persons, up to 1000 in each request. Each request gets one
+        response, in order. What LookUpPersons would refuse ends the stream; requests that got
+        no response by then were not looked up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListChanges(self, request, context):
         """Reads a page of the change feed (hentEndringer): current state, each person at most
         once per page, ordered by change number, deleted persons as tombstones. A reader that
         starts from an empty cursor and goes on until caught_up has every person; going on
         from there, it misses no change. Save the cursor together with the page. It is not a
         history: a person who changed twice is seen once, in the latest state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchChanges(self, request, context):
+        """Sends the pages of ListChanges as they come about, from a cursor on, without end.
+        While nothing changes a page without persons comes every 10 seconds: a reader that
+        hears nothing for longer is cut off and should call again. However a watch ends, it is
+        a cut and never the end of the feed: go on from the last cursor. SERVER_ENDING where
+        the server is being replaced, TOO_MANY_STREAMS where it bears no more readers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,10 +109,20 @@ def add_RegisterServiceServicer_to_server(servicer, server):
                     request_deserializer=krr_dot_v1_dot_register__service__pb2.LookUpPersonsRequest.FromString,
                     response_serializer=krr_dot_v1_dot_register__service__pb2.LookUpPersonsResponse.SerializeToString,
             ),
+            'LookUpPersonsStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.LookUpPersonsStream,
+                    request_deserializer=krr_dot_v1_dot_register__service__pb2.LookUpPersonsStreamRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_register__service__pb2.LookUpPersonsStreamResponse.SerializeToString,
+            ),
             'ListChanges': grpc.unary_unary_rpc_method_handler(
                     servicer.ListChanges,
                     request_deserializer=krr_dot_v1_dot_register__service__pb2.ListChangesRequest.FromString,
                     response_serializer=krr_dot_v1_dot_register__service__pb2.ListChangesResponse.SerializeToString,
+            ),
+            'WatchChanges': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchChanges,
+                    request_deserializer=krr_dot_v1_dot_register__service__pb2.WatchChangesRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_register__service__pb2.WatchChangesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -124,6 +164,33 @@ class RegisterService(object):
             _registered_method=True)
 
     @staticmethod
+    def LookUpPersonsStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/krr.v1.RegisterService/LookUpPersonsStream',
+            krr_dot_v1_dot_register__service__pb2.LookUpPersonsStreamRequest.SerializeToString,
+            krr_dot_v1_dot_register__service__pb2.LookUpPersonsStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListChanges(request,
             target,
             options=(),
@@ -140,6 +207,33 @@ class RegisterService(object):
             '/krr.v1.RegisterService/ListChanges',
             krr_dot_v1_dot_register__service__pb2.ListChangesRequest.SerializeToString,
             krr_dot_v1_dot_register__service__pb2.ListChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/krr.v1.RegisterService/WatchChanges',
+            krr_dot_v1_dot_register__service__pb2.WatchChangesRequest.SerializeToString,
+            krr_dot_v1_dot_register__service__pb2.WatchChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,12 +38,24 @@ class RegisterServiceStub:
     order, repeated ones answered in full. An unknown person is an answer (NOT_REGISTERED);
     a malformed identifier is refused in its own entry and spoils no other.
     """
+    LookUpPersonsStream: _grpc.StreamStreamMultiCallable[_register_service_pb2.LookUpPersonsStreamRequest, _register_service_pb2.LookUpPersonsStreamResponse]
+    """Looks up any number of persons, up to 1000 in each request. Each request gets one
+    response, in order. What LookUpPersons would refuse ends the stream; requests that got
+    no response by then were not looked up.
+    """
     ListChanges: _grpc.UnaryUnaryMultiCallable[_register_service_pb2.ListChangesRequest, _register_service_pb2.ListChangesResponse]
     """Reads a page of the change feed (hentEndringer): current state, each person at most
     once per page, ordered by change number, deleted persons as tombstones. A reader that
     starts from an empty cursor and goes on until caught_up has every person; going on
     from there, it misses no change. Save the cursor together with the page. It is not a
     history: a person who changed twice is seen once, in the latest state.
+    """
+    WatchChanges: _grpc.UnaryStreamMultiCallable[_register_service_pb2.WatchChangesRequest, _register_service_pb2.WatchChangesResponse]
+    """Sends the pages of ListChanges as they come about, from a cursor on, without end.
+    While nothing changes a page without persons comes every 10 seconds: a reader that
+    hears nothing for longer is cut off and should call again. However a watch ends, it is
+    a cut and never the end of the feed: go on from the last cursor. SERVER_ENDING where
+    the server is being replaced, TOO_MANY_STREAMS where it bears no more readers.
     """
 
 @_typing.type_check_only
@@ -56,12 +68,24 @@ class RegisterServiceAsyncStub(RegisterServiceStub):
     order, repeated ones answered in full. An unknown person is an answer (NOT_REGISTERED);
     a malformed identifier is refused in its own entry and spoils no other.
     """
+    LookUpPersonsStream: _aio.StreamStreamMultiCallable[_register_service_pb2.LookUpPersonsStreamRequest, _register_service_pb2.LookUpPersonsStreamResponse]  # type: ignore[assignment]
+    """Looks up any number of persons, up to 1000 in each request. Each request gets one
+    response, in order. What LookUpPersons would refuse ends the stream; requests that got
+    no response by then were not looked up.
+    """
     ListChanges: _aio.UnaryUnaryMultiCallable[_register_service_pb2.ListChangesRequest, _register_service_pb2.ListChangesResponse]  # type: ignore[assignment]
     """Reads a page of the change feed (hentEndringer): current state, each person at most
     once per page, ordered by change number, deleted persons as tombstones. A reader that
     starts from an empty cursor and goes on until caught_up has every person; going on
     from there, it misses no change. Save the cursor together with the page. It is not a
     history: a person who changed twice is seen once, in the latest state.
+    """
+    WatchChanges: _aio.UnaryStreamMultiCallable[_register_service_pb2.WatchChangesRequest, _register_service_pb2.WatchChangesResponse]  # type: ignore[assignment]
+    """Sends the pages of ListChanges as they come about, from a cursor on, without end.
+    While nothing changes a page without persons comes every 10 seconds: a reader that
+    hears nothing for longer is cut off and should call again. However a watch ends, it is
+    a cut and never the end of the feed: go on from the last cursor. SERVER_ENDING where
+    the server is being replaced, TOO_MANY_STREAMS where it bears no more readers.
     """
 
 class RegisterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -79,6 +103,17 @@ class RegisterServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def LookUpPersonsStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_register_service_pb2.LookUpPersonsStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_register_service_pb2.LookUpPersonsStreamResponse], _abc.AsyncIterator[_register_service_pb2.LookUpPersonsStreamResponse]]:
+        """Looks up any number of persons, up to 1000 in each request. Each request gets one
+        response, in order. What LookUpPersons would refuse ends the stream; requests that got
+        no response by then were not looked up.
+        """
+
+    @_abc_1.abstractmethod
     def ListChanges(
         self,
         request: _register_service_pb2.ListChangesRequest,
@@ -89,6 +124,19 @@ class RegisterServiceServicer(metaclass=_abc_1.ABCMeta):
         starts from an empty cursor and goes on until caught_up has every person; going on
         from there, it misses no change. Save the cursor together with the page. It is not a
         history: a person who changed twice is seen once, in the latest state.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchChanges(
+        self,
+        request: _register_service_pb2.WatchChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_register_service_pb2.WatchChangesResponse], _abc.AsyncIterator[_register_service_pb2.WatchChangesResponse]]:
+        """Sends the pages of ListChanges as they come about, from a cursor on, without end.
+        While nothing changes a page without persons comes every 10 seconds: a reader that
+        hears nothing for longer is cut off and should call again. However a watch ends, it is
+        a cut and never the end of the feed: go on from the last cursor. SERVER_ENDING where
+        the server is being replaced, TOO_MANY_STREAMS where it bears no more readers.
         """
 
 def add_RegisterServiceServicer_to_server(servicer: RegisterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,183 @@
+"""Which values stand on several persons: noted with each change, counted by a job."""
+
+import hmac
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    any_,
+    column,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.sql.selectable import TableValuedAlias
+
+from server.domain.contact import ContactKind, comparable
+from server.domain.identifiers import PersonIdentifier
+from server.domain.person import Change, Person
+from server.store.rows import Digest
+from server.store.tables import person, shared_recount
+
+_DIGEST_BYTES = 16
+
+# Held by whoever counts, so that several servers do not count the same. Any constant will do.
+_RECOUNT_LOCK = 7_221_115
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Notes read, and the digests of the values that they name."""
+
+    ids: tuple[int, ...]
+    digests: dict[ContactKind, set[bytes]]
+
+
+def digest_with(key: bytes) -> Digest:
+    """The digest of a value under the register's key."""
+
+    def digest(kind: ContactKind, value: str) -> bytes:
+        text = f"{kind}\0{comparable(kind, value)}"
+        return hmac.digest(key, text.encode(), "sha256")[:_DIGEST_BYTES]
+
+    return digest
+
+
+def note_for_recount(connection: Connection, digest: Digest, changes: Iterable[Change]) -> None:
+    """Note the values that the changes brought to a person or took from one."""
+    values = {
+        (kind, value)
+        for change in changes
+        for kind in ContactKind
+        if value_of(change.before, kind) != value_of(change.after, kind)
+        for value in (value_of(change.before, kind), value_of(change.after, kind))
+        if value is not None
+    }
+    if values:
+        connection.execute(
+            insert(shared_recount),
+            [{"kind": kind.value, "digest": digest(kind, value)} for kind, value in sorted(values)],
+        )
+
+
+def only_here(connection: Connection) -> bool:
+    """Whether no other transaction counts; none will before this one ends."""
+    return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_RECOUNT_LOCK))))
+
+
+def oldest_notes(connection: Connection, limit: int) -> Notes:
+    """The notes that wait longest; they stay until they are forgotten."""
+    table = shared_recount
+    rows = connection.execute(
+        select(table.c.id, table.c.kind, table.c.digest).order_by(table.c.id).limit(limit)
+    ).all()
+    return Notes(
+        tuple(row.id for row in rows),
+        {kind: {row.digest for row in rows if row.kind == kind} for kind in ContactKind},
+    )
+
+
+def forget_notes(connection: Connection, notes: Notes) -> None:
+    """Forget the notes, whose values have been counted since they were read."""
+    connection.execute(
+        delete(shared_recount).where(shared_recount.c.id == any_(literal(notes.ids, ARRAY(BigInteger))))
+    )
+
+
+def give_digests(connection: Connection, digest: Digest, limit: int) -> int:
+    """Give a digest to up to `limit` values of each kind that have none; note those whose
+    persons are now wrongly flagged. Returns how many got one.
+
+    Waits for no lock: who is locked has to wait for the next time. The transaction must lock
+    no person after it.
+    """
+    given = 0
+    for kind in ContactKind:
+        own = person.c[f"{kind}_digest"]
+        rows = connection.execute(
+            select(person.c.id, person.c[kind.value].label("value"))
+            .where(person.c[kind.value].is_not(None), own.is_(None))
+            .order_by(person.c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        ).all()
+        if not rows:
+            continue
+        digests = [digest(kind, row.value) for row in rows]
+        new = (
+            func.unnest(
+                literal([row.id for row in rows], ARRAY(BigInteger)), literal(digests, ARRAY(LargeBinary))
+            )
+            .table_valued(column("id", BigInteger), column("digest", LargeBinary), name="new")
+            .render_derived()
+        )
+        connection.execute(update(person).values({own: new.c.digest}).where(person.c.id == new.c.id))
+        # Most stand on one person only and need no note.
+        noted = _unnested(set(digests))
+        wrong = select(literal(kind.value), noted.c.digest).where(
+            exists().where(own == noted.c.digest, person.c[f"{kind}_shared"] == ~_on_several(kind, noted))
+        )
+        connection.execute(insert(shared_recount).from_select(["kind", "digest"], wrong))
+        given += len(rows)
+    return given
+
+
+def wrongly_flagged(
+    connection: Connection, kind: ContactKind, digests: Collection[bytes], limit: int
+) -> list[PersonIdentifier]:
+    """Up to `limit` of the persons that have one of the values and a flag that is wrong."""
+    noted = _unnested(digests)
+    # By value and with a limit for each, so that the plan is a look-up for each, whatever the
+    # planner believes of the values' frequency.
+    wrong = (
+        select(person.c.identifier)
+        .where(
+            person.c[f"{kind}_digest"] == noted.c.digest,
+            person.c[f"{kind}_shared"] == ~_on_several(kind, noted),
+        )
+        .limit(limit)
+        .lateral("wrong")
+    )
+    return list(
+        connection.scalars(select(wrong.c.identifier).select_from(noted.join(wrong, true())).limit(limit))
+    )
+
+
+def on_several_persons(connection: Connection, kind: ContactKind, digests: Collection[bytes]) -> set[bytes]:
+    """Those of the values that stand on more than one person."""
+    noted = _unnested(digests)
+    return set(connection.scalars(select(noted.c.digest).where(_on_several(kind, noted))))
+
+
+def _unnested(digests: Collection[bytes]) -> TableValuedAlias:
+    array = literal(list(digests), ARRAY(LargeBinary))
+    return func.unnest(array).table_valued(column("digest", LargeBinary), name="noted").render_derived()
+
+
+def _on_several(kind: ContactKind, noted: TableValuedAlias) -> ColumnElement[bool]:
+    # Whether there is a second one: a business's address stands on a hundred thousand. Only who
+    # is ACTIVE has a value.
+    holder = person.alias("holder")
+    return (
+        select(holder.c.id)
+        .where(holder.c[f"{kind}_digest"] == noted.c.digest)
+        .offset(1)
+        .correlate(noted)
+        .exists()
+    )
+
+
+def value_of(of: Person, kind: ContactKind) -> str | None:
+    """The person's e-mail address or mobile number, if there is one."""
+    point = of.contacts.get(kind)
+    return point.value if point else None
