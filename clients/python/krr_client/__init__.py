@@ -1,6 +1,23 @@
-"""Client for the contact and reservation register."""
+"""Client for the contact and reservation register.
+
+connect() opens a channel for the stubs in krr.v1; look_up_persons() looks up any number of
+persons; follow_changes() follows the change feed for ever, as follow_mailboxes() does an
+operator's own. What is refused is a RegisterError.
+"""
 
 from krr_client.channel import connect
-from krr_client.errors import RegisterError
+from krr_client.errors import BrokenAnswer, RegisterError
+from krr_client.follow import ChangesPage, Following, MailboxesPage, follow_changes, follow_mailboxes
+from krr_client.look_up import look_up_persons
 
-__all__ = ["RegisterError", "connect"]
+__all__ = [
+    "BrokenAnswer",
+    "ChangesPage",
+    "Following",
+    "MailboxesPage",
+    "RegisterError",
+    "connect",
+    "follow_changes",
+    "follow_mailboxes",
+    "look_up_persons",
+]

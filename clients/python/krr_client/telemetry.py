@@ -41,7 +41,12 @@ def configure_telemetry(service_name: str, trace_directory: Path) -> None:
     )
     provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
     provider.add_span_processor(
-        BatchSpanProcessor(_exporter(trace_directory / f"{service_name}.jsonl"), schedule_delay_millis=500)
+        BatchSpanProcessor(
+            _exporter(trace_directory / f"{service_name}.jsonl"),
+            schedule_delay_millis=500,
+            # To write many at once would hold up the calls meanwhile.
+            max_export_batch_size=64,
+        )
     )
     trace.set_tracer_provider(provider)
     atexit.register(provider.shutdown)
