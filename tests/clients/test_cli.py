@@ -1,6 +1,6 @@
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,18 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from server.__main__ import Server
+from tests.clients.command_line import Krr, krr_at
+from tests.people import synthetic_identifiers
 
 WITH_DIGIPOST, WITH_BOTH_POINTS, RESERVED = "22859197810", "11822648950", "04846697271"
 REQUEST_ID = "5f0c2a4e-7b1d-4a38-9c55-0d6e8f1a2b3c"
-
-Krr = Callable[..., Result]
 
 
 @pytest.fixture
 def krr(server: Server) -> Krr:
     """Runs the command line against a register that holds the test citizens."""
 
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(app, arguments, env={"KRR_REGISTER": f"127.0.0.1:{server.port}"})
-
+    run = krr_at(server.port)
     loaded = run("load", str(TEST_CITIZENS))
     assert "18 loaded, 0 were there already" in loaded.stdout
     return run
@@ -126,6 +124,51 @@ def test_an_operator_reports_and_the_staff_sees_what_follows(krr: Krr) -> None:
     assert answer(krr("get-person", WITH_BOTH_POINTS, "--json"))["mailboxes"] == []
 
 
+def test_a_citizen_sees_what_changed_and_who_did_it(krr: Krr) -> None:
+    for command in (
+        ["update-contact", WITH_BOTH_POINTS, "--email", "new@example.com"],
+        ["operator", "create", "eboks", WITH_BOTH_POINTS, "--address", "per.nordmann#9YDT"],
+        ["set-language", WITH_BOTH_POINTS, "se"],
+    ):
+        assert krr(*command).exit_code == 0
+    entries = answer(krr("history", WITH_BOTH_POINTS, "--json"))["entries"]
+    latest = answer(krr("history", WITH_BOTH_POINTS, "--limit", "1", "--json"))["entries"]
+    table = krr("history", WITH_BOTH_POINTS).stdout
+
+    assert [(entry["changed_by"], entry["fields"]) for entry in entries[:3]] == [
+        ("CHANGED_BY_CITIZEN", ["language"]),
+        ("CHANGED_BY_OPERATOR", ["mailboxes"]),
+        ("CHANGED_BY_CITIZEN", ["email"]),
+    ]
+    assert latest == entries[:1]
+    assert "OPERATOR" in table
+    assert "new@example.com" not in table
+
+
+def test_the_staff_moves_a_person_to_another_identifier(krr: Krr) -> None:
+    new = next(synthetic_identifiers())
+    replace = ["replace-identifier", WITH_DIGIPOST, new, "--request-id", REQUEST_ID, "--json"]
+    first, second = answer(krr(*replace)), answer(krr(*replace))
+    moved, left = answer(krr("look-up", new, WITH_DIGIPOST, "--json"))["entries"]
+
+    assert (first["duplicate"], second["duplicate"]) == (False, True)
+    assert moved["person"]["change_number"] == first["change_number"]
+    assert moved["person"]["mailbox"]["address"]
+    assert left["person"]["deletion_reason"] == "DELETION_REASON_NEW_IDENTITY"
+    assert "reason NEW_IDENTITY" in krr("look-up", WITH_DIGIPOST).stdout
+
+
+@pytest.mark.parametrize(("reason", "status"), [("dead", "DELETED"), ("disappeared", "ACTIVE")])
+def test_the_staff_erases_a_person_whose_reservation_ends_with_the_identity_only(
+    krr: Krr, reason: str, status: str
+) -> None:
+    assert answer(krr("erase", RESERVED, "--reason", reason, "--json"))["result"] == "WRITE_RESULT_CHANGED"
+    person = answer(krr("get-person", RESERVED, "--json"))["person"]
+
+    assert person["status"] == f"PERSON_STATUS_{status}"
+    assert "email" not in person
+
+
 def test_what_the_register_decides_against_an_operator_is_exit_code_1(krr: Krr) -> None:
     refused = krr("operator", "create-and-choose", "digipost", RESERVED, "--address", "per.nordmann#9YDT")
 
@@ -142,6 +185,9 @@ def test_what_the_register_decides_against_an_operator_is_exit_code_1(krr: Krr) 
         ["get-person", "ærlig"],
         ["deliveries", "retry"],
         ["load", "/nonexistent"],
+        ["erase", WITH_DIGIPOST],
+        ["erase", WITH_DIGIPOST, "--reason", "boredom"],
+        ["mailboxes", "postgirot"],
     ],
     ids=" ".join,
 )
@@ -196,5 +242,5 @@ def test_every_command_explains_itself_and_speaks_json() -> None:
         path for path, command in found.items() if not any("--json" in param.opts for param in command.params)
     ]
     assert len(found) > 20
-    assert without_json == [("up",)]
+    assert without_json == [("up",), ("epoch", "show"), ("epoch", "keep"), ("epoch", "new")]
     assert all(command.help for command in found.values())

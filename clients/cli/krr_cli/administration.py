@@ -1,6 +1,8 @@
-"""What the register's own staff does: load persons, see and retry deliveries and messages."""
+"""What the register's own staff does: load, replace and erase persons, see and retry deliveries and
+messages.
+"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +15,7 @@ from krr.v1.admin_service_pb2_grpc import AdminServiceStub
 from rich.console import Console
 from rich.progress import Progress
 
+from krr_cli.pages import collect_pages
 from krr_cli.persons_to_load import NotAPerson, load_persons, persons_in
 from krr_cli.register import (
     ADMINISTRATOR,
@@ -23,16 +26,23 @@ from krr_cli.register import (
     connected,
     request_id_or_new,
 )
-from krr_cli.show import name, print_json, print_table, time
+from krr_cli.show import again, name, print_json, print_table, print_write, time
 
 app = typer.Typer()
 deliveries = typer.Typer(no_args_is_help=True, help="See and retry what operators have yet to be told.")
 messages = typer.Typer(no_args_is_help=True, help="See and retry messages to citizens.")
 
-_MOST_PER_PAGE = 1000
 _LOAD_SECONDS = 60.0
 
 Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+
+
+class Reason(StrEnum):
+    OWN_CHOICE = "own-choice"
+    DEAD = "dead"
+    EXPIRED_IDENTITY = "expired-identity"
+    NEW_IDENTITY = "new-identity"
+    DISAPPEARED = "disappeared"
 
 
 class DeliveryState(StrEnum):
@@ -78,6 +88,47 @@ def load(
         typer.echo(f"{loaded} loaded, {total - loaded} were there already")
 
 
+@app.command()
+def replace_identifier(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The identifier that ends.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The identifier that replaces it.")],
+    request_id: RequestId = None,
+    register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
+) -> None:
+    """Move all that the register holds of a person to another identifier of the same person.
+
+    The old identifier is deleted, with reason NEW_IDENTITY. Operators are told, the person is not.
+    """
+    request = pb.ReplaceIdentifierRequest(
+        request_id=request_id_or_new(request_id), old_identifier=old, new_identifier=new
+    )
+    with _admin(register) as admin:
+        print_write(admin.ReplaceIdentifier(request).answer, as_json)
+
+
+@app.command()
+def erase(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="The person's identifier.")],
+    reason: Annotated[Reason, typer.Option(help="Why.")],
+    request_id: RequestId = None,
+    register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a person from the register, for a reason.
+
+    dead, expired-identity and new-identity end a reservation too; after the others a reserved
+    person stays in the register, reserved and with nothing else.
+    """
+    request = pb.AdminServiceDeletePersonRequest(
+        request_id=request_id_or_new(request_id),
+        identifier=identifier,
+        reason=person_pb2.DeletionReason.Value(f"DELETION_REASON_{reason.upper().replace('-', '_')}"),
+    )
+    with _admin(register) as admin:
+        print_write(admin.DeletePerson(request).answer, as_json)
+
+
 @deliveries.command("list")
 def list_deliveries(
     adapter: Annotated[str, typer.Option(help="Only this adapter's.")] = "",
@@ -104,11 +155,21 @@ def list_deliveries(
         return page.next_page_token
 
     with _admin(register) as admin:
-        _collect(lambda size, token: add_page(admin, size, token), lambda: limit - len(found.deliveries))
+        collect_pages(lambda size, token: add_page(admin, size, token), lambda: limit - len(found.deliveries))
     if as_json:
         print_json(found)
         return
-    columns = ["delivery", "adapter", "state", "change", "failed", "last error", "since", "not before"]
+    columns = [
+        "delivery",
+        "adapter",
+        "state",
+        "change",
+        "failed",
+        "last error",
+        "since",
+        "not before",
+        "trace",
+    ]
     print_table(columns, [_delivery_row(delivery) for delivery in found.deliveries])
 
 
@@ -153,7 +214,7 @@ def list_messages(
         return page.next_page_token
 
     with _admin(register) as admin:
-        _collect(lambda size, token: add_page(admin, size, token), lambda: limit - len(found.messages))
+        collect_pages(lambda size, token: add_page(admin, size, token), lambda: limit - len(found.messages))
     if as_json:
         print_json(found)
         return
@@ -180,19 +241,11 @@ def _admin(register: str) -> Iterator[AdminServiceStub]:
         yield AdminServiceStub(channel)
 
 
-def _collect(add_page: Callable[[int, str], str], left: Callable[[], int]) -> None:
-    """Read pages until none is left or enough was read."""
-    token = add_page(min(left(), _MOST_PER_PAGE), "")
-    while token and left() > 0:
-        token = add_page(min(left(), _MOST_PER_PAGE), token)
-
-
 def _show_retried(answer: pb.RetryDeliveriesResponse | pb.RetryMessagesResponse, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        again = " (the answer to an earlier call with this id)" if answer.duplicate else ""
-        typer.echo(f"{answer.retried_count} due at once{again}")
+        typer.echo(f"{answer.retried_count} due at once{again(answer.duplicate)}")
 
 
 def _delivery_row(delivery: pb.DeliveryStatus) -> list[str]:
@@ -205,6 +258,8 @@ def _delivery_row(delivery: pb.DeliveryStatus) -> list[str]:
         delivery.last_error_code,
         time(delivery.created_time),
         time(delivery.not_before_time),
+        # As much as `krr trace` needs; --json has all of it.
+        delivery.trace_id[:8],
     ]
 
 

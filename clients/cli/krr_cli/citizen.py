@@ -11,9 +11,10 @@ from krr.v1 import citizen_service_pb2 as pb
 from krr.v1 import person_pb2
 from krr.v1.citizen_service_pb2_grpc import CitizenServiceStub
 
+from krr_cli.pages import collect_pages
 from krr_cli.person import contact, mailbox, standing
 from krr_cli.register import DEFAULT_REGISTER, AsJson, Register, RequestId, connected, request_id_or_new
-from krr_cli.show import name, operator_number, print_json, print_table
+from krr_cli.show import name, operator_number, print_json, print_table, print_write, time
 
 app = typer.Typer()
 
@@ -54,6 +55,33 @@ def get_person(
     )
     if answer.mailboxes:
         print_table(["mailbox", "chosen", "operator's side"], [_own_mailbox(own) for own in answer.mailboxes])
+    for kind in answer.shared_contacts:
+        point = name(person_pb2.ContactKind, kind).lower()
+        typer.echo(f"{point}: also stands on other persons; use one that is yours alone")
+
+
+@app.command()
+def history(
+    identifier: Identifier,
+    limit: Annotated[int, typer.Option(min=1, help="How many changes at most.")] = 100,
+    register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
+) -> None:
+    """Show what changed in the own entry, when, and who did it, newest first; values are not kept."""
+    found = pb.ListHistoryResponse()
+
+    def add_page(size: int, token: str) -> str:
+        request = pb.ListHistoryRequest(identifier=identifier, page_size=size, page_token=token)
+        page = service.ListHistory(request)
+        found.entries.extend(page.entries)
+        return page.next_page_token
+
+    with _citizen(register, identifier) as service:
+        collect_pages(add_page, lambda: limit - len(found.entries))
+    if as_json:
+        print_json(found)
+    else:
+        print_table(["when", "change", "by whom", "what"], [_history_row(entry) for entry in found.entries])
 
 
 @app.command("register")
@@ -75,7 +103,7 @@ def register_person(
         language=_language(language) if language else person_pb2.LANGUAGE_UNSPECIFIED,
     )
     with _citizen(register, identifier) as service:
-        _show(service.RegisterPerson(request).answer, as_json)
+        print_write(service.RegisterPerson(request).answer, as_json)
 
 
 @app.command()
@@ -101,7 +129,7 @@ def update_contact(
         expected_change_number=expected,
     )
     with _citizen(register, identifier) as service:
-        _show(service.UpdateContact(request).answer, as_json)
+        print_write(service.UpdateContact(request).answer, as_json)
 
 
 @app.command()
@@ -117,7 +145,7 @@ def confirm_contact(
         request_id=request_id_or_new(request_id), identifier=identifier, expected_change_number=expected
     )
     with _citizen(register, identifier) as service:
-        _show(service.ConfirmContact(request).answer, as_json)
+        print_write(service.ConfirmContact(request).answer, as_json)
 
 
 @app.command()
@@ -137,7 +165,7 @@ def set_language(
         expected_change_number=expected,
     )
     with _citizen(register, identifier) as service:
-        _show(service.SetLanguage(request).answer, as_json)
+        print_write(service.SetLanguage(request).answer, as_json)
 
 
 @app.command()
@@ -153,7 +181,7 @@ def reserve(
         request_id=request_id_or_new(request_id), identifier=identifier, expected_change_number=expected
     )
     with _citizen(register, identifier) as service:
-        _show(service.Reserve(request).answer, as_json)
+        print_write(service.Reserve(request).answer, as_json)
 
 
 @app.command()
@@ -169,7 +197,7 @@ def cancel_reservation(
         request_id=request_id_or_new(request_id), identifier=identifier, expected_change_number=expected
     )
     with _citizen(register, identifier) as service:
-        _show(service.CancelReservation(request).answer, as_json)
+        print_write(service.CancelReservation(request).answer, as_json)
 
 
 @app.command()
@@ -191,7 +219,7 @@ def choose_mailbox(
         expected_change_number=expected,
     )
     with _citizen(register, identifier) as service:
-        _show(service.ChooseMailbox(request).answer, as_json)
+        print_write(service.ChooseMailbox(request).answer, as_json)
 
 
 @app.command()
@@ -207,7 +235,7 @@ def delete_person(
         request_id=request_id_or_new(request_id), identifier=identifier, expected_change_number=expected
     )
     with _citizen(register, identifier) as service:
-        _show(service.DeletePerson(request).answer, as_json)
+        print_write(service.DeletePerson(request).answer, as_json)
 
 
 @contextmanager
@@ -220,13 +248,13 @@ def _language(language: Language) -> person_pb2.Language.ValueType:
     return person_pb2.Language.Value(f"LANGUAGE_{language.upper()}")
 
 
-def _show(answer: person_pb2.WriteAnswer, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-        return
-    again = " (the answer to an earlier call with this id)" if answer.duplicate else ""
-    result = name(person_pb2.WriteResult, answer.result).lower()
-    typer.echo(f"{result}; change number {answer.change_number}{again}")
+def _history_row(entry: pb.HistoryEntry) -> list[str]:
+    return [
+        time(entry.changed_time),
+        str(entry.change_number),
+        name(pb.ChangedBy, entry.changed_by),
+        ", ".join(entry.fields),
+    ]
 
 
 def _own_mailbox(own: pb.OwnMailbox) -> list[str]:

@@ -17,7 +17,7 @@ from krr_cli.register import (
     connected,
     request_id_or_new,
 )
-from krr_cli.show import name, operator_number, print_json
+from krr_cli.show import again, name, operator_number, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Act as a mailbox operator.")
 
@@ -117,8 +117,7 @@ def _show(answer: pb.MailboxAnswer, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        again = " (the answer to an earlier call with this id)" if answer.duplicate else ""
         number = f"; change number {answer.change_number}" if answer.change_number else ""
-        typer.echo(f"{name(pb.MailboxResult, answer.result)}{number}{again}")
+        typer.echo(f"{name(pb.MailboxResult, answer.result)}{number}{again(answer.duplicate)}")
     if answer.result != pb.MAILBOX_RESULT_OK:
         raise typer.Exit(REFUSED)

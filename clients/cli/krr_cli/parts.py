@@ -51,9 +51,10 @@ def migration(database_url: str, traces: Path) -> Part:
     return Part("migrate", _python("server", "migrate"), _environment(database_url, traces))
 
 
-def server(database_url: str, traces: Path) -> Part:
+def server(database_url: str, traces: Path, witness: Path) -> Part:
     """The register."""
-    return Part("server", _python("server"), _environment(database_url, traces), ready=_serves)
+    environment = _environment(database_url, traces) | {"KRR_WITNESS_FILE": str(witness)}
+    return Part("server", _python("server"), environment, ready=_serves)
 
 
 def sandboxes(data: Path) -> list[Part]:

@@ -8,19 +8,23 @@ from krr_cli.show import name, operator_name, time
 
 
 def standing(person: person_pb2.Person) -> str:
-    """Status, reservation, language and change number, a line each."""
+    """Status, reservation, language, reason of a deletion and change number, a line each."""
     lines = [name(person_pb2.PersonStatus, person.status)]
     if person.reservation:
         lines.append(name(person_pb2.Reservation, person.reservation))
     if person.language:
         lines.append(f"language {name(person_pb2.Language, person.language).lower()}")
+    if person.deletion_reason:
+        lines.append(f"reason {name(person_pb2.DeletionReason, person.deletion_reason)}")
     if person.change_number:
         lines.append(f"change {person.change_number}")
     return "\n".join(lines)
 
 
 def contact(person: person_pb2.Person) -> str:
-    """The contact points with the day until which they may be used for notices, a line each."""
+    """The contact points, a line each: until which day each may be used for notices, and whether
+    it stands on other persons too.
+    """
     return "\n".join(_contact(person))
 
 
@@ -34,4 +38,5 @@ def mailbox(held: person_pb2.Mailbox) -> str:
 def _contact(person: person_pb2.Person) -> Iterator[str]:
     for point in (person.email, person.mobile):
         if point.value:
-            yield f"{point.value} (until {time(point.usable_until_time)[:10]})"
+            shared = ", shared" if point.shared else ""
+            yield f"{point.value} (until {time(point.usable_until_time)[:10]}{shared})"

@@ -1,5 +1,6 @@
 """The way to the register, and what every command that takes it has in common."""
 
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,13 @@ import grpc
 import typer
 from krr_client import RegisterError, connect
 
-# Exit codes. 2, wrong usage, is typer's own.
+# Exit codes. 2, wrong usage, is typer's own; the last two are what a shell says of a command
+# that Ctrl-C ended, and of one whose output nobody reads any more.
 REFUSED = 1
 UNREACHABLE = 3
+SOME_REFUSED = 4
+INTERRUPTED = 128 + signal.SIGINT
+READER_LEFT = 128 + signal.SIGPIPE
 
 DEFAULT_REGISTER = "127.0.0.1:50051"
 

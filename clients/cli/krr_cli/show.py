@@ -9,6 +9,7 @@ import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from krr.v1 import person_pb2
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -27,23 +28,45 @@ class Enum(Protocol):
         """The name of a value."""
 
 
-def print_json(message: Message) -> None:
-    """Print a message on one line, with the contract's field names."""
+def print_json(message: Message, **more: object) -> None:
+    """Print json_line()."""
+    typer.echo(json_line(message, **more))
+
+
+def json_line(message: Message, **more: object) -> str:
+    """A message on one line, with the contract's field names, and more fields than it has."""
     fields = MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    typer.echo(json.dumps(fields, ensure_ascii=False))
+    return json.dumps(fields | more, ensure_ascii=False)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under their columns."""
+def print_write(answer: person_pb2.WriteAnswer, as_json: bool) -> None:
+    """Print what a write did."""
+    if as_json:
+        print_json(answer)
+        return
+    result = name(person_pb2.WriteResult, answer.result).lower()
+    typer.echo(f"{result}; change number {answer.change_number}{again(answer.duplicate)}")
+
+
+def again(duplicate: bool) -> str:
+    """What a stored answer is marked with."""
+    return " (the answer to an earlier call with this id)" if duplicate else ""
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> None:
+    """Print rows under their columns; without the header where it stands above already."""
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = _WIDTH_WITHOUT_TERMINAL
-    table = Table(*columns, box=box.SIMPLE)
+    table = Table(*columns, box=box.SIMPLE, show_header=header)
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    # Rich's own printing ends the process with 1, a refusal, where nobody reads any more.
+    with console.capture() as printed:
+        console.print(table)
+    typer.echo(printed.get(), nl=False)
 
 
 def name(enum: Enum, value: int) -> str:
@@ -59,6 +82,11 @@ def time(timestamp: Timestamp) -> str:
     if timestamp.ToNanoseconds() == 0:
         return ""
     return timestamp.ToDatetime(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def iso_time(timestamp: Timestamp) -> str:
+    """A time for machines, such as 2028-03-23T10:00:00Z; "" for none."""
+    return "" if timestamp.ToNanoseconds() == 0 else timestamp.ToJsonString()
 
 
 def operator_name(organisation_number: str) -> str:

@@ -75,7 +75,7 @@ def _start(supervisor: Supervisor, run: Path, traces: Path) -> None:
     if fresh:
         _seed_accounts(citizens)
     typer.echo("starting the register ...")
-    supervisor.start(parts.server(database_url, traces))
+    supervisor.start(parts.server(database_url, traces, run / "witness"))
     with connected(parts.register_address(), ADMINISTRATOR) as channel:
         load_persons(AdminServiceStub(channel), citizens)
     typer.echo("starting the adapters ...")
@@ -137,7 +137,7 @@ logs        {os.path.relpath(run / "logs")}, traces in {os.path.relpath(traces)}
   {krr} get-person 11822648950
   {krr} sandbox messages
   {krr} sandbox behaviour eboks down
-  {krr} changes
+  {krr} changes --follow
   {krr} --help
 
 Ctrl-C ends everything. KRR_KEEP=1 keeps the data at the next start."""
