@@ -11,6 +11,7 @@ import grpc
 import structlog
 from krr_client import RegisterError
 from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from adapters.adapter import Refused, TryLater
 from adapters.backoff import delay_after
@@ -31,6 +32,7 @@ _AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDE
 
 _log = structlog.get_logger()
 _tracer = trace.get_tracer(__name__)
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
 
 
 class Runner(Generic[Piece]):
@@ -107,6 +109,7 @@ class Runner(Generic[Piece]):
         with _tracer.start_as_current_span(
             f"deliver {self._work.adapter}",
             attributes={"krr.adapter": self._work.adapter, **attributes},
+            links=_links_to(piece.trace_parent),
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
@@ -178,6 +181,14 @@ class Runner(Generic[Piece]):
             news, self._register_refusal = bool(self._register_refusal), ""
         if news:
             self._log.info("register is back")
+
+
+def _links_to(trace_parent: str) -> list[trace.Link]:
+    """A link to the call that caused the work; none where that is unknown. Not a parent: the
+    work may come hours later, and more than once."""
+    found = _TRACE_CONTEXT.extract({"traceparent": trace_parent})
+    cause = trace.get_current_span(found).get_span_context()
+    return [trace.Link(cause)] if cause.is_valid else []
 
 
 _OUTCOME_NAMES: dict[type[Outcome], str] = {TryLater: "try_later", Refused: "refused"}
