@@ -20,6 +20,7 @@ from tests.clients.feed_copy import (
     B,
     C,
     Copy,
+    E,
     following,
     keep,
     pages,
@@ -69,6 +70,13 @@ def restores(scripted: ScriptedRegister) -> Act:
 def without_cursor(response: pb.WatchChangesResponse) -> pb.WatchChangesResponse:
     response.cursor = ""
     return response
+
+
+def many_without_cursor(scripted: ScriptedRegister) -> list[Act]:
+    """More of them than may follow on one another, each after a good page."""
+    for number in (9, 10, 11):
+        scripted.commit(person(E, number))
+    return [after(1, alters(without_cursor))] * 6
 
 
 def with_duplicates(response: pb.WatchChangesResponse) -> pb.WatchChangesResponse:
@@ -126,7 +134,7 @@ CUTS: dict[str, Callable[[ScriptedRegister], list[Act]]] = {
     "empty pages whose cursor moves": lambda _: [
         after(1, adds(*(pb.WatchChangesResponse(cursor="1-1") for _ in range(20))))
     ],
-    "pages without a cursor, between good ones": lambda _: [after(1, alters(without_cursor))] * 6,
+    "pages without a cursor, between good ones": many_without_cursor,
     "an empty first page": lambda _: [adds(pb.WatchChangesResponse(cursor="1-0"))],
     "duplicates in a page": lambda _: [after(1, alters(with_duplicates))],
     "duplicates in the first page": lambda _: [alters(with_duplicates)],

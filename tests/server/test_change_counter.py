@@ -60,6 +60,8 @@ def wait(counter: ChangeCounter) -> Iterator[Callable[..., "Future[int]"]]:
             return pool.submit(counter.wait_beyond, number, time.monotonic() + seconds, waiter or Waiter())
 
         yield wait
+        # Before the pool waits for those who still wait.
+        counter.end()
 
 
 def test_it_reads_often_while_someone_waits_and_now_and_then_while_nobody_does(

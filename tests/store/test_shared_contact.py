@@ -1,27 +1,35 @@
 """The shared flag: whether a value stands on other persons too, as the recount leaves it."""
 
 import random
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import psycopg
 import pytest
-from structlog.testing import capture_logs
 
-from server.domain.contact import ContactKind, ContactPoint, comparable
-from server.domain.errors import Reason
+from server.domain.contact import ContactKind, comparable
 from server.domain.identifiers import PersonIdentifier
-from server.domain.person import Change, DeletionReason, Person, Status
-from server.jobs.recount_shared_contact import RecountSharedContact, recount
-from server.store import shared_contact
+from server.domain.person import DeletionReason
+from server.jobs.recount_shared_contact import recount
 from server.store.store import Store
-from server.store.transaction import Transaction
-from tests.people import NIELS as NIELS_IDENTIFIER
+from tests.store.sharing import (
+    ADDRESS,
+    EMAIL,
+    NIELS,
+    NUMBER,
+    OTHER_ADDRESS,
+    VALUES,
+    delete,
+    enter,
+    history,
+    load,
+    recount_all,
+    replace_identifier,
+    shared,
+    update,
+    write_as_code_from_before,
+)
 from tests.store.steps import (
-    A_DAY,
-    ADMINISTRATOR,
     KARI,
     MOBILE,
     NOW,
@@ -33,89 +41,6 @@ from tests.store.steps import (
     some_persons,
     write,
 )
-
-EMAIL = ContactKind.EMAIL
-NIELS = PersonIdentifier(NIELS_IDENTIFIER)
-ADDRESS, OTHER_ADDRESS, NUMBER = "ola@example.com", "kari@example.com", "+4791234567"
-VALUES: Mapping[ContactKind, Sequence[str]] = {
-    EMAIL: (ADDRESS, "Ola@example.com", OTHER_ADDRESS, "åse@example.com", "Åse@example.com"),
-    MOBILE: (NUMBER, "+4741234567"),
-}
-
-
-def enter(store: Store, identifier: PersonIdentifier, values: Mapping[ContactKind, str]) -> None:
-    write(store, identifier, lambda person: person.register(NOW, values, None))
-
-
-def update(store: Store, identifier: PersonIdentifier, values: Mapping[ContactKind, str | None]) -> None:
-    write(store, identifier, lambda person: person.update_contact(NOW, values))
-
-
-def delete(store: Store, identifier: PersonIdentifier, reason: DeletionReason) -> None:
-    write(store, identifier, lambda person: person.delete(reason))
-
-
-def load(store: Store, identifiers: Sequence[PersonIdentifier], values: Mapping[ContactKind, str]) -> None:
-    contacts = {kind: ContactPoint(value=value, updated=NOW) for kind, value in values.items()}
-    persons = [Person(identifier=each, status=Status.ACTIVE, contacts=contacts) for each in identifiers]
-    store.write(ADMINISTRATOR, lambda transaction: transaction.load(persons), deadline=in_time())
-
-
-def replace_identifier(store: Store, old: PersonIdentifier, new: PersonIdentifier) -> None:
-    def do(transaction: Transaction) -> None:
-        persons = {identifier: transaction.person(identifier) for identifier in sorted((old, new))}
-        moved = Change(persons[new], persons[new].take_over(persons[old]), takes_over=old)
-        tombstone = Change(persons[old], persons[old].delete(DeletionReason.NEW_IDENTITY))
-        transaction.record([moved, tombstone], NOW)
-
-    store.write(ADMINISTRATOR, do, deadline=in_time())
-
-
-def write_as_code_from_before(
-    database: psycopg.Connection, identifier: PersonIdentifier, email: str | None
-) -> None:
-    """Change the e-mail address without a thought of digests and notes."""
-    database.execute(
-        """WITH next AS (UPDATE register SET last_change_number = last_change_number + 1
-                         RETURNING last_change_number)
-           UPDATE person SET email = %s, email_updated_time = %s, change_number = last_change_number
-           FROM next WHERE identifier = %s AND status = 'ACTIVE'""",
-        (email, NOW if email else None, identifier),
-    )
-
-
-def recount_all(store: Store) -> int:
-    """Recount until there is nothing more to do; returns in how many steps."""
-    done = 0
-    while recount(store, NOW, in_time()):
-        done += 1
-        assert done < 500, "the recount makes work for itself"
-    return done
-
-
-def shared(store: Store, *identifiers: PersonIdentifier, kind: ContactKind = EMAIL) -> list[bool]:
-    return [person_of(store, each).contacts[kind].shared for each in identifiers]
-
-
-def history(database: psycopg.Connection, identifier: PersonIdentifier) -> list[tuple[str, str]]:
-    """What changed and by which kind of caller, in order."""
-    return database.execute(
-        """SELECT field, caller_kind FROM history JOIN person ON person.id = person_id
-           WHERE identifier = %s ORDER BY history.change_number, field""",
-        (identifier,),
-    ).fetchall()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-def somebody_waits_for_a_lock(database: psycopg.Connection) -> bool:
-    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(database.execute(waiting).fetchall())
 
 
 def test_a_value_on_one_person_is_not_shared_and_on_two_it_is_on_both(store: Store) -> None:
@@ -281,131 +206,3 @@ def test_a_large_group_is_done_in_several_transactions(store: Store, full_size: 
     assert 0 < first < len(everyone)
     assert recount_all(store) > 1
     assert all(shared(store, *everyone))
-
-
-def test_what_code_from_before_wrote_is_found_and_counted(store: Store, database: psycopg.Connection) -> None:
-    enter(store, OLA, {EMAIL: ADDRESS})
-    enter(store, KARI, {EMAIL: OTHER_ADDRESS})
-    recount_all(store)
-
-    write_as_code_from_before(database, KARI, ADDRESS)
-    recount_all(store)
-    assert shared(store, OLA, KARI) == [True, True]
-
-
-def test_a_value_without_digest_that_is_being_changed_waits_for_nobody_and_is_not_overwritten(
-    store: Store, database: psycopg.Connection
-) -> None:
-    enter(store, OLA, {EMAIL: ADDRESS})
-    enter(store, KARI, {EMAIL: OTHER_ADDRESS})
-    recount_all(store)
-    write_as_code_from_before(database, KARI, ADDRESS)
-
-    def do(transaction: Transaction) -> None:
-        before = transaction.person(KARI)
-        # One that waited would not be done by then.
-        recount(store, NOW, time.monotonic() + 2)
-        after = before.update_contact(NOW, {EMAIL: "niels@example.com"})
-        transaction.record([Change(before, after)], NOW)
-
-    store.write(ADMINISTRATOR, do, deadline=in_time())
-    recount_all(store)
-    assert person_of(store, KARI).contacts[EMAIL].value == "niels@example.com"
-    assert shared(store, OLA, KARI) == [False, False]
-
-
-def test_who_changes_while_the_recount_waits_is_counted_as_changed(
-    store: Store, database: psycopg.Connection
-) -> None:
-    enter(store, OLA, {EMAIL: ADDRESS})
-    enter(store, KARI, {EMAIL: ADDRESS})
-    counting = threading.Thread(target=recount_all, args=(store,))
-
-    def do(transaction: Transaction) -> None:
-        before = transaction.person(KARI)
-        counting.start()
-        wait_until(partial(somebody_waits_for_a_lock, database))
-        after = before.update_contact(NOW, {EMAIL: OTHER_ADDRESS})
-        transaction.record([Change(before, after)], NOW)
-
-    store.write(ADMINISTRATOR, do, deadline=in_time())
-    counting.join(timeout=10)
-    assert shared(store, OLA, KARI) == [False, False]
-    assert ("email_shared", "register") not in history(database, OLA) + history(database, KARI)
-
-
-def test_a_recount_that_is_cut_off_leaves_its_work_to_the_next(
-    store: Store, database: psycopg.Connection
-) -> None:
-    enter(store, OLA, {EMAIL: ADDRESS})
-    enter(store, KARI, {EMAIL: ADDRESS})
-    cut_off: list[Reason | None] = []
-
-    def do(transaction: Transaction) -> None:
-        transaction.person(KARI)
-        cut_off.append(refusal_of(partial(recount, store, NOW, time.monotonic() + 0.3)))
-
-    store.write(ADMINISTRATOR, do, deadline=in_time())
-    assert cut_off == [Reason.DEADLINE]
-    assert shared(store, OLA, KARI) == [False, False]
-    recount_all(store)
-    assert shared(store, OLA, KARI) == [True, True]
-
-
-def test_while_one_counts_another_leaves_it_to_that_one(store: Store) -> None:
-    enter(store, OLA, {EMAIL: ADDRESS})
-    enter(store, KARI, {EMAIL: ADDRESS})
-
-    def do(transaction: Transaction) -> None:
-        assert shared_contact.only_here(transaction.connection)
-        assert not recount(store, NOW, in_time())
-
-    store.write(ADMINISTRATOR, do, deadline=in_time())
-    assert shared(store, OLA, KARI) == [False, False]
-    assert recount(store, NOW, in_time())
-
-
-def test_the_job_goes_on_after_a_fault_and_ends_when_told(store: Store, database: psycopg.Connection) -> None:
-    enter(store, OLA, {EMAIL: ADDRESS})
-    enter(store, KARI, {EMAIL: ADDRESS})
-    database.execute("ALTER TABLE shared_recount RENAME TO gone")
-    job = RecountSharedContact(store, lambda: NOW)
-
-    with capture_logs() as told:
-        job.start()
-        wait_until(lambda: bool(told))
-    database.execute("ALTER TABLE gone RENAME TO shared_recount")
-    wait_until(lambda: shared(store, OLA, KARI) == [True, True])
-    job.end()
-
-    assert told[0] == {
-        "event": "not_recounted",
-        "exception": "ProgrammingError",
-        "log_level": "warning",
-    }
-    assert "recount-shared-contact" not in {thread.name for thread in threading.enumerate()}
-
-
-def test_who_is_left_alone_by_a_change_of_code_from_before_shares_no_more(
-    store: Store, database: psycopg.Connection
-) -> None:
-    for identifier in (OLA, KARI):
-        enter(store, identifier, {EMAIL: ADDRESS})
-    recount_all(store)
-
-    write_as_code_from_before(database, KARI, None)
-    recount_all(store)
-    assert shared(store, OLA) == [False]
-
-
-def test_a_value_without_digest_is_counted_also_where_its_person_was_changed_meanwhile(
-    store: Store, database: psycopg.Connection
-) -> None:
-    enter(store, OLA, {EMAIL: ADDRESS})
-    enter(store, KARI, {EMAIL: OTHER_ADDRESS})
-    recount_all(store)
-
-    write_as_code_from_before(database, KARI, ADDRESS)
-    write(store, KARI, lambda person: person.confirm_contact(NOW + A_DAY))
-    recount_all(store)
-    assert shared(store, OLA, KARI) == [True, True]
