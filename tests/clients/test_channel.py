@@ -14,7 +14,7 @@ from krr.v1 import register_service_pb2 as pb
 from krr.v1.citizen_service_pb2_grpc import CitizenServiceStub
 from krr.v1.register_service_pb2_grpc import RegisterServiceStub
 from krr_client import RegisterError, connect, follow_changes
-from krr_client.channel import STREAM_TIMEOUT
+from krr_client.channel import STREAM_TIMEOUT, STREAMS
 from opentelemetry.instrumentation.grpc import GrpcInstrumentorClient
 
 from tests.clients.conftest import CREDENTIAL
@@ -30,6 +30,7 @@ from tests.clients.scripted_register import (
     sends_garbage,
 )
 from tests.people import KARI, OLA, request_id
+from tests.server.rpcs import RPCS
 
 AWAY = refuses(StatusCode.UNAVAILABLE)
 
@@ -135,11 +136,26 @@ def test_a_refusal_is_raised_with_its_reason_and_not_retried(
     assert len(scripted.calls) == 1
 
 
-@every_kind
+@pytest.mark.parametrize("call", [unary, future, with_call, stream_unary])
 def test_unavailable_is_retried(scripted: ScriptedRegister, channel: grpc.Channel, call: Call) -> None:
     scripted.acts.extend([AWAY])
     assert call(channel).IsInitialized()
     assert len(scripted.calls) == 2
+
+
+@pytest.mark.parametrize("call", [unary_stream, stream_stream])
+def test_a_stream_of_answers_is_not_retried(
+    scripted: ScriptedRegister, channel: grpc.Channel, call: Call
+) -> None:
+    scripted.acts.extend([AWAY])
+    with pytest.raises(RegisterError):
+        call(channel)
+    assert len(scripted.calls) == 1
+
+
+def test_every_stream_of_the_contract_is_known_to_the_channel() -> None:
+    streams = {(rpc.containing_service.full_name, rpc.name) for rpc in RPCS.values() if rpc.server_streaming}
+    assert set(STREAMS) == streams
 
 
 def test_unavailable_for_ever_is_raised_after_four_attempts(

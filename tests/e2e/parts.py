@@ -24,7 +24,10 @@ LEASE_SECONDS = 4
 
 
 class Parts:
-    """The register's processes; sandbox suppliers run beside them and are never killed."""
+    """The register's processes; sandbox suppliers run beside them and are never killed.
+
+    suppliers: URLs by name; without any, no adapter runs.
+    """
 
     def __init__(self, directory: Path, suppliers: dict[str, str]) -> None:
         self._directory = directory
@@ -34,7 +37,6 @@ class Parts:
         self.database_url = self._postgres.url
         with create_engine(self.database_url, poolclass=NullPool).connect() as connection:
             schema.migrate(connection)
-        receipts = f"127.0.0.1:{free_port()}"
         self._environment = {
             **os.environ,
             "KRR_DATABASE_URL": self.database_url,
@@ -43,25 +45,11 @@ class Parts:
             "KRR_DEVELOPMENT_CREDENTIALS": "true",
             "KRR_SYNTHETIC_IDENTIFIERS": "true",
             "KRR_TRACE_DIRECTORY": str(directory / "traces"),
-            "KRR_ADAPTER_LEASE_SECONDS": str(LEASE_SECONDS),
-            "KRR_DIGIPOST_URL": suppliers["digipost"],
-            "KRR_DIGIPOST_BROKER_ID": "1000",
-            "KRR_DIGIPOST_KEY_FILE": str(directory / "digipost" / "sender-key.pem"),
-            "KRR_DIGIPOST_DEADLINE_SECONDS": "2",
-            "KRR_EBOKS_URL": suppliers["eboks"],
-            "KRR_EBOKS_TOKEN_FILE": str(directory / "eboks" / "token"),
-            "KRR_EBOKS_DEADLINE_SECONDS": "2",
-            "KRR_SMS_URL": suppliers["link"],
-            "KRR_SMS_TOKEN_URL": suppliers["link"] + link.TOKEN_PATH,
-            "KRR_SMS_CLIENT_ID": link.CLIENT_ID,
-            "KRR_SMS_CLIENT_SECRET_FILE": str(directory / "link" / "client-secret"),
-            "KRR_SMS_GATEWAY_IS_SANDBOX": "true",
-            "KRR_SMS_RECEIPTS_LISTEN": receipts,
-            "KRR_SMS_RECEIPTS_URL": f"http://{receipts}",
-            "KRR_SMS_DEADLINE_SECONDS": "2",
+            "KRR_WITNESS_FILE": str(directory / "witness"),
+            **(_adapter_settings(directory, suppliers) if suppliers else {}),
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        for name in ("server", *ADAPTERS):
+        for name in ("server", *(ADAPTERS if suppliers else ())):
             self._start(name)
         self.wait_until_serving()
 
@@ -74,6 +62,23 @@ class Parts:
         self._processes[name].kill()
         self._processes[name].wait()
         self._start(name)
+
+    @contextmanager
+    def without_server(self) -> Iterator[None]:
+        """End the server in order, and start it again afterwards."""
+        server = self._processes["server"]
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=60)
+        yield
+        self._start("server")
+        self.wait_until_serving()
+
+    def run_server_command(self, *arguments: str) -> str:
+        """Run `python -m server ...` to its end; what it printed. Fails where it fails."""
+        command = [sys.executable, "-m", "server", *arguments]
+        return subprocess.run(
+            command, env=self._environment, check=True, stdout=subprocess.PIPE, text=True, timeout=60
+        ).stdout
 
     def wait_until_serving(self) -> None:
         """Return when health says SERVING; fail after 20 seconds."""
@@ -127,6 +132,38 @@ def all_parts(directory: Path) -> Iterator[Parts]:
         parts = Parts(directory, suppliers)
         stack.callback(parts.end)
         yield parts
+
+
+@contextmanager
+def register_alone(directory: Path) -> Iterator[Parts]:
+    """The server and PostgreSQL, on empty data."""
+    parts = Parts(directory, {})
+    try:
+        yield parts
+    finally:
+        parts.end()
+
+
+def _adapter_settings(directory: Path, suppliers: dict[str, str]) -> dict[str, str]:
+    receipts = f"127.0.0.1:{free_port()}"
+    return {
+        "KRR_ADAPTER_LEASE_SECONDS": str(LEASE_SECONDS),
+        "KRR_DIGIPOST_URL": suppliers["digipost"],
+        "KRR_DIGIPOST_BROKER_ID": "1000",
+        "KRR_DIGIPOST_KEY_FILE": str(directory / "digipost" / "sender-key.pem"),
+        "KRR_DIGIPOST_DEADLINE_SECONDS": "2",
+        "KRR_EBOKS_URL": suppliers["eboks"],
+        "KRR_EBOKS_TOKEN_FILE": str(directory / "eboks" / "token"),
+        "KRR_EBOKS_DEADLINE_SECONDS": "2",
+        "KRR_SMS_URL": suppliers["link"],
+        "KRR_SMS_TOKEN_URL": suppliers["link"] + link.TOKEN_PATH,
+        "KRR_SMS_CLIENT_ID": link.CLIENT_ID,
+        "KRR_SMS_CLIENT_SECRET_FILE": str(directory / "link" / "client-secret"),
+        "KRR_SMS_GATEWAY_IS_SANDBOX": "true",
+        "KRR_SMS_RECEIPTS_LISTEN": receipts,
+        "KRR_SMS_RECEIPTS_URL": f"http://{receipts}",
+        "KRR_SMS_DEADLINE_SECONDS": "2",
+    }
 
 
 def free_port() -> int:

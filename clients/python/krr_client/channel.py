@@ -16,6 +16,13 @@ from krr_client.errors import RegisterError
 # Seconds; longer than any stream that makes headway should need, and still an end.
 STREAM_TIMEOUT = 3600.0
 
+# Service and name of each call whose answers are a stream.
+STREAMS = (
+    ("krr.v1.RegisterService", "LookUpPersonsStream"),
+    ("krr.v1.RegisterService", "WatchChanges"),
+    ("krr.v1.MailboxOperatorService", "WatchMailboxes"),
+)
+
 # Only UNAVAILABLE is retried: nothing else promises that a second attempt is judged
 # differently. Every write carries a request id, so a repeated one takes effect once.
 _SERVICE_CONFIG = {
@@ -29,7 +36,10 @@ _SERVICE_CONFIG = {
                 "backoffMultiplier": 2,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
-        }
+        },
+        # Streams have rules of their own for going on. gRPC would retry their first attempt only,
+        # and grpcio 1.85 can lose a call that is cancelled meanwhile: its reader waits for ever.
+        {"name": [{"service": service, "method": method} for service, method in STREAMS]},
     ],
     # When half of the calls fail, retries stop: they would only add to the load.
     "retryThrottling": {"maxTokens": 50, "tokenRatio": 0.5},
@@ -59,8 +69,8 @@ def connect(address: str, credential: str, *, timeout: float = 10.0) -> grpc.Cha
         A call that streams has an hour.
 
     Calls through the channel raise RegisterError, a stream from its iteration. A call that
-    ends UNAVAILABLE is tried up to 4 times, within its deadline; nothing else is. A call on a
-    closed channel raises ValueError.
+    ends UNAVAILABLE is tried up to 4 times, within its deadline; nothing else is, and no
+    stream. A call on a closed channel raises ValueError.
 
     An empty request_id or event_id is filled with a fresh UUID, in the request object
     itself: whoever sends the same object again repeats the intention, and it takes effect

@@ -1,0 +1,82 @@
+"""Copies of the server with one fault each, made by exact replacement of its source."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import server
+
+
+class Edit(NamedTuple):
+    """In the file, below server/, the old text gives way to the new one."""
+
+    file: str
+    old: str
+    new: str
+
+
+# For all builds, the faultless one too: what happens every 10 seconds happens all the time.
+HEAT = (Edit("feed.py", "HEARTBEAT_SECONDS = 10.0\n", "HEARTBEAT_SECONDS = 0.02\n"),)
+
+FAULTS = {
+    # Numbers are taken early and without a lock, and become visible in the order of the commits.
+    "a sequence in place of the counter's row": (
+        Edit(
+            "store/transaction.py",
+            """\
+        last: int = self.connection.execute(
+            update(table)
+            .values(last_change_number=table.c.last_change_number + count)
+            .returning(table.c.last_change_number)
+        ).scalar_one()
+        return range(last - count + 1, last + 1)
+""",
+            """\
+        numbers = select(func.nextval("naive_change_number")).select_from(func.generate_series(1, count))
+        return self.connection.scalars(numbers).all()
+""",
+        ),
+        Edit(
+            "store/transaction.py",
+            "        return self.connection.scalar(select(tables.register.c.last_change_number)) or 0\n",
+            """\
+        return self.connection.exec_driver_sql("SELECT last_value FROM naive_change_number").scalar()
+""",
+        ),
+    ),
+    # What is committed between the page's statement and the counter's is never sent.
+    "the cursor is the counter, read after the page": (
+        Edit(
+            "register_service.py",
+            "            caught_up = len(persons) < page_size\n",
+            """\
+            caught_up = len(persons) < page_size
+            last = reader.last_change_number() if caught_up else last
+""",
+        ),
+    ),
+    # The same, and only where there is nothing to send.
+    "a heartbeat's cursor is the counter": (
+        Edit(
+            "register_service.py",
+            "            last = persons[-1].change_number if persons else after\n",
+            "            last = persons[-1].change_number if persons else reader.last_change_number()\n",
+        ),
+    ),
+}
+# What the sequence takes the numbers from; there in every build's database.
+SEQUENCE = "CREATE SEQUENCE naive_change_number"
+
+
+def build(folder: Path, edits: tuple[Edit, ...]) -> None:
+    """Copy the server into the folder, edited; to be run there.
+
+    Fails where the source no longer holds an old text exactly once: then the edit must follow it.
+    """
+    source = Path(server.__file__).parent
+    shutil.copytree(source, folder / "server", ignore=shutil.ignore_patterns("__pycache__"))
+    for edit in edits:
+        file = folder / "server" / edit.file
+        text = file.read_text()
+        assert text.count(edit.old) == 1, f"{edit.file} no longer holds what the edit replaces:\n{edit.old}"
+        file.write_text(text.replace(edit.old, edit.new))
