@@ -63,6 +63,8 @@ def finished() -> Any:
             thread.start()
         for part in KILLS:
             time.sleep(SECONDS_BETWEEN_KILLS)
+            # A server that loses its database while it starts would have nobody to start it again.
+            parts.wait_until_serving()
             parts.kill(part)
         time.sleep(SECONDS_BETWEEN_KILLS)
         run.stop.set()
@@ -193,6 +195,7 @@ def _client(run: Run, seed: int) -> None:
 
 def _act(run: Run, register: Register, index: int, verb: str, operator_number: str) -> None:
     call, argument = _VERBS[verb](register, index, operator_number)
+    give_up = time.monotonic() + 60
     while True:
         try:
             answer = call().answer
@@ -200,6 +203,7 @@ def _act(run: Run, register: Register, index: int, verb: str, operator_number: s
             if error.status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) or (
                 error.reason == "CONFLICT"
             ):
+                assert time.monotonic() < give_up, "the register stays away"
                 run.unanswered += 1
                 time.sleep(0.05)
                 continue

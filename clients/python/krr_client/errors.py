@@ -71,7 +71,7 @@ class RegisterError(grpc.RpcError):
         """The refusal in words."""
         return self._message
 
-    def result(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002
+    def result(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002 (as in gRPC)
         """Raises this error."""
         raise self
 
