@@ -101,7 +101,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         return bound
 
     def _answer(self, method: str, behaviour: Any, request: Any, context: grpc.ServicerContext) -> Any:
-        with _span(method, context) as span, trace.use_span(span), _refusing(context, span):
+        with _span(method, context) as span, trace.use_span(span), _refusing(method, context, span):
             return behaviour(request, self._begin(method, context, span))
         return None
 
@@ -109,7 +109,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         self, method: str, behaviour: Any, requests: Iterator[Any], context: grpc.ServicerContext
     ) -> Iterator[Any]:
         # Its span is current in no step of the stream: one for each statement would be endless.
-        with _span(method, context) as span, _refusing(context, span):
+        with _span(method, context) as span, _refusing(method, context, span):
             call = self._begin(method, context, span) if method in access.POLICY else context
             with self._streams.hold(context) as stream:
                 yield from stream.responses(behaviour(stream.requests(requests), call))
@@ -160,7 +160,7 @@ def _span(method: str, context: grpc.ServicerContext) -> Iterator[trace.Span]:
 
 
 @contextmanager
-def _refusing(context: grpc.ServicerContext, span: trace.Span) -> Iterator[None]:
+def _refusing(method: str, context: grpc.ServicerContext, span: trace.Span) -> Iterator[None]:
     """Turn what is raised within into the call's status."""
     code = grpc.StatusCode.OK
     try:
@@ -177,12 +177,7 @@ def _refusing(context: grpc.ServicerContext, span: trace.Span) -> Iterator[None]
         # Neither log nor answer quotes the exception: its text may hold anything.
         where = traceback.format_tb(fault.__traceback__)
         with trace.use_span(span):
-            _log.error(
-                "internal_fault",
-                rpc_method=getattr(span, "name", ""),
-                exception=type(fault).__name__,
-                where=where,
-            )
+            _log.error("internal_fault", rpc_method=method, exception=type(fault).__name__, where=where)
         span.set_status(trace.StatusCode.ERROR)
         code = refuse(context, Refusal(Reason.INTERNAL))
     finally:

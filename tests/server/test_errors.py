@@ -21,7 +21,7 @@ from server.errors import STATUS
 from tests.people import KARI, NIELS, OLA, register_request, request_id
 from tests.server.database import connect, contents
 from tests.server.rpcs import Outcome, Rpcs
-from tests.server.valid_requests import LOG_IN_SERVICE, PERSONAL, valid_requests
+from tests.server.valid_requests import LOG_IN_SERVICE, PERSONAL, PUBLIC, valid_requests
 
 PROTO = Path(__file__).parents[2] / "protos" / "krr" / "v1" / "error_reason.proto"
 DECLARED = {
@@ -207,3 +207,16 @@ def test_a_unique_value_that_stands_already_is_a_conflict_that_quotes_nothing(
     written = capfd.readouterr()
     for text in PERSONAL:
         assert text not in outcome.told + spanned + written.out + written.err
+
+
+def test_a_fault_is_logged_with_its_method_also_where_the_call_is_not_traced(
+    rpcs: Rpcs, database: "Connection[Any]", capfd: pytest.CaptureFixture[str]
+) -> None:
+    database.execute("ALTER TABLE person RENAME TO gone")
+    not_sampled = (("traceparent", f"00-{'1' * 32}-{'2' * 16}-00"),)
+
+    outcome = rpcs.call("RegisterService/ListChanges", caller=PUBLIC, metadata=not_sampled)
+
+    assert outcome.code is StatusCode.INTERNAL
+    written = capfd.readouterr()
+    assert "RegisterService/ListChanges" in written.out + written.err
