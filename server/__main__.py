@@ -1,6 +1,7 @@
 """The register's server, and the only place that builds it.
 
-    python -m server            serve
+    python -m server [--processes N]
+                                serve; with N processes, each pinned to a core
     python -m server migrate    bring the database to the newest schema, then end
     python -m server epoch show|keep|new
                                 after a restore: where the register stands, and what to make of it
@@ -8,6 +9,7 @@
 Settings are environment variables; server/config.py lists them.
 """
 
+import argparse
 import os
 import queue
 import signal
@@ -16,8 +18,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from functools import partial
+from datetime import UTC, date, datetime
+from functools import lru_cache, partial
 from typing import Any
 
 import grpc
@@ -36,35 +38,40 @@ from krr.v1 import (
     register_service_pb2,
     register_service_pb2_grpc,
 )
-from krr_client.telemetry import configure_telemetry
+from krr_client.telemetry import configure_logs, configure_telemetry
 from opentelemetry import trace
 from pydantic import ValidationError
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from server import access, epoch
+from server import access, epoch, processes
 from server.admin_service import AdminService
 from server.call import MAX_SECONDS, CallInterceptor
 from server.change_counter import ChangeCounter
 from server.citizen_service import CitizenService
 from server.config import Settings
 from server.delivery_service import DeliveryService
+from server.domain.caller import Caller, CallerKind
 from server.domain.identifiers import PersonIdentifier, parse_person_identifier
 from server.domain.rules import date_in_norway
+from server.encoded_person import encode_person
 from server.epoch_watch import EpochWatch
 from server.feed import Feed
 from server.health import DatabaseHealth, Health
-from server.jobs.recount_shared_contact import RecountSharedContact
+from server.jobs.encode_persons import encode_persons
+from server.jobs.recount_shared_contact import recount_shared_contact
 from server.mailbox_operator_service import MailboxOperatorService
 from server.register_service import RegisterService
 from server.store import schema
 from server.store.epoch import RestoredDatabase
+from server.store.person_import import forget_old_imports
 from server.store.store import Store
 from server.streams import Streams
 from server.tokens import Tokens
 from server.witness import BrokenWitness, Witness
 
 _TIDY_EVERY_SECONDS = 600
+_TIDY = Caller(CallerKind.REGISTER, "tidy")
 _STREAM_CONNECTIONS = 8
 _CANCEL_SECONDS = 5.0
 
@@ -82,8 +89,6 @@ _SERVICES = [
 ]
 
 _OPTIONS = [
-    # A second server on the port must fail, not take every other call.
-    ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
     ("grpc.max_metadata_size", 8 * 1024),
@@ -104,12 +109,19 @@ class Server:
     """The register, serving; `port` is where. Ends with end(), which may take drain_seconds.
 
     give_up: called with the reason when it must be ended, since it can serve no longer.
+    shares_port: with others, whose parent holds the port.
 
     Raises PolicyGap, UnsafeDatabase, RestoredDatabase, BrokenWitness, OSError (the port is
     taken) or DBAPIError.
     """
 
-    def __init__(self, settings: Settings, give_up: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        give_up: Callable[[str], None] = lambda _: None,
+        *,
+        shares_port: bool = False,
+    ) -> None:
         access.check_policy(
             f"{service.full_name}/{method.name}" for service in _SERVICES for method in service.methods
         )
@@ -119,9 +131,10 @@ class Server:
             standing = epoch.open_epoch(connection, witness)
         self._store = Store(
             settings.database_url,
-            # One each for the calls, for the counter, for tidying and for recounting, and some for
+            encode_person,
+            # One each for the calls, for the counter, for tidying and for the two jobs, and some for
             # the streams: they read now and then.
-            connections=settings.worker_threads + 3 + _STREAM_CONNECTIONS,
+            connections=settings.worker_threads + 4 + _STREAM_CONNECTIONS,
             require_durable=not settings.test_accept_unsafe_postgresql,
         )
         self._accept_synthetic = settings.synthetic_identifiers
@@ -132,12 +145,13 @@ class Server:
         )
         self._epoch_watch = EpochWatch(self._store, witness, standing, give_up)
         self._counter = ChangeCounter(self._epoch_watch.read)
-        self._recount = RecountSharedContact(self._store, _now)
+        self._jobs = (recount_shared_contact(self._store, _now), encode_persons(self._store))
         self._streams = Streams(settings.max_streams, settings.stream_stall_seconds)
         self._server = grpc.server(
             ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="call"),
             interceptors=[CallInterceptor(authenticate, self._streams)],
-            options=_OPTIONS,
+            # Else a second server on the port must fail, not take every other call.
+            options=[("grpc.so_reuseport", int(shares_port)), *_OPTIONS],
         )
         self._add_services(settings)
         health = Health()
@@ -152,20 +166,24 @@ class Server:
         except RuntimeError:
             raise OSError(f"cannot listen on {settings.listen}: is another server there?") from None
         self._health = DatabaseHealth(self._counter, health, names)
-        for part in (self._counter, self._streams, self._health, self._recount, self._server):
+        for part in (self._counter, self._streams, self._health, *self._jobs, self._server):
             part.start()
 
     def _add_services(self, settings: Settings) -> None:
         shared = (self._store, Tokens(self._store.epoch), _now, self._parse_identifier)
-        feed = Feed(self._store, self._counter, _STREAM_CONNECTIONS)
+        changes = Feed(self._store.read_encoded, self._counter, _STREAM_CONNECTIONS)
+        mailboxes = Feed(self._store.read, self._counter, _STREAM_CONNECTIONS)
         # Any: the interceptor hands services a Call in place of gRPC's context, so they are not
         # of the generated servicer types.
         services: list[tuple[Any, Any]] = [
-            (register_service_pb2_grpc.add_RegisterServiceServicer_to_server, RegisterService(*shared, feed)),
+            (
+                register_service_pb2_grpc.add_RegisterServiceServicer_to_server,
+                RegisterService(*shared, changes),
+            ),
             (citizen_service_pb2_grpc.add_CitizenServiceServicer_to_server, CitizenService(*shared)),
             (
                 mailbox_operator_service_pb2_grpc.add_MailboxOperatorServiceServicer_to_server,
-                MailboxOperatorService(*shared, feed),
+                MailboxOperatorService(*shared, mailboxes),
             ),
             (
                 delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server,
@@ -178,19 +196,21 @@ class Server:
 
     def _parse_identifier(self, text: str) -> PersonIdentifier:
         return parse_person_identifier(
-            text, accept_synthetic=self._accept_synthetic, today=date_in_norway(_now())
+            text, accept_synthetic=self._accept_synthetic, today=_date_in_norway(int(time.time()))
         )
 
     def tidy(self) -> None:
         """Delete what is kept no longer. Raises Refusal where the database is away."""
         forgotten = self._store.forget_old_answers(deadline=time.monotonic() + MAX_SECONDS)
-        _log.info("tidied", answers_forgotten=forgotten)
+        imports = self._store.write(_TIDY, forget_old_imports, deadline=time.monotonic() + MAX_SECONDS)
+        _log.info("tidied", answers_forgotten=forgotten, imports_forgotten=imports)
 
     def end(self) -> None:
         """Take no new calls, let those under way finish, close the database."""
         self._health.end()
-        self._recount.end()
         ended = self._server.stop(self._drain_seconds)
+        for job in self._jobs:
+            job.end()
         # Those who watch and wait are told to go on elsewhere.
         self._counter.end()
         self._streams.end()
@@ -205,6 +225,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+# Asked for with each identifier.
+@lru_cache(maxsize=1)
+def _date_in_norway(second: int) -> date:
+    return date_in_norway(datetime.fromtimestamp(second, UTC))
+
+
 def migrate(settings: Settings) -> None:
     """Bring the database to the newest schema."""
     with create_engine(
@@ -214,15 +240,23 @@ def migrate(settings: Settings) -> None:
     _log.info("migrated", schema=revision)
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, or until the server gives up."""
+def serve(settings: Settings, place: processes.Place | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, or until the server gives up.
+
+    place: among the processes that share the port.
+    """
     # Why to end; empty where a signal asked for it. A queue that a signal handler may put to
     # at any moment; an Event is not.
     reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: reasons.put(""))
-    server = Server(settings, reasons.put)
-    _log.info("serving", listen=settings.listen, port=server.port)
+    processes.hear_signals()
+    server = Server(settings, reasons.put, shares_port=place is not None)
+    if place is None:
+        _log.info("serving", listen=settings.listen, port=server.port)
+    else:
+        _log.info("process_serving", process=place.number, port=server.port)
+        place.tell_that_it_serves()
     threading.Thread(target=_tidy_for_ever, args=(server,), name="tidy", daemon=True).start()
     reason = reasons.get()
     server.end()
@@ -237,6 +271,11 @@ def serve(settings: Settings) -> None:
     os._exit(1 if reason else 0)
 
 
+def serve_together(settings: Settings) -> None:
+    """Have several processes serve until SIGTERM or SIGINT, or until one gives up."""
+    sys.exit(processes.run(settings.listen, settings.processes or 1))
+
+
 def _tidy_for_ever(server: Server) -> None:
     while True:
         time.sleep(_TIDY_EVERY_SECONDS)
@@ -248,24 +287,44 @@ def _tidy_for_ever(server: Server) -> None:
 
 
 def main() -> None:
-    commands = {
+    parser = argparse.ArgumentParser(prog="python -m server", usage=__doc__, allow_abbrev=False)
+    parser.add_argument("command", nargs="*")
+    parser.add_argument("--processes")
+    # From a parent to its children only.
+    parser.add_argument("--process", type=int)
+    parser.add_argument("--parent", type=int)
+    arguments = parser.parse_args()
+    place = None
+    if arguments.parent is not None:
+        place = processes.Place(arguments.process, arguments.parent)
+        place.take()
+    commands: dict[tuple[str, ...], Callable[[Settings], None]] = {
         (): serve,
         ("migrate",): migrate,
         ("epoch", "show"): epoch.show,
         ("epoch", "keep"): epoch.keep,
         ("epoch", "new"): epoch.new,
     }
-    command = commands.get(tuple(sys.argv[1:]))
+    command = commands.get(tuple(arguments.command))
     if command is None:
         sys.exit((__doc__ or "").strip())
     try:
-        settings = Settings()
+        settings = Settings(**({"processes": arguments.processes} if arguments.processes else {}))
     except ValidationError as error:
         # Names of settings only: their values may be secret.
         sys.exit(
             "; ".join(f"{'_'.join(('KRR', *map(str, e['loc']))).upper()}: {e['msg']}" for e in error.errors())
         )
-    configure_telemetry("server", settings.trace_directory)
+    count = settings.processes if command is serve else None
+    if place is None and count is not None and count > 1:
+        configure_logs()
+        command = serve_together
+    else:
+        if place is not None:
+            command = partial(serve, place=place)
+        elif count is not None:
+            processes.pin(1)
+        configure_telemetry("server", settings.trace_directory, place.number if place else None)
     try:
         command(settings)
     except (access.PolicyGap, schema.UnsafeDatabase, RestoredDatabase, BrokenWitness, OSError) as error:

@@ -52,6 +52,10 @@ POLICY: Mapping[str, frozenset[CallerKind]] = {
     "krr.v1.AdminService/RetryDeliveries": _ADMINISTRATOR,
     "krr.v1.AdminService/ListMessages": _ADMINISTRATOR,
     "krr.v1.AdminService/RetryMessages": _ADMINISTRATOR,
+    "krr.v1.AdminService/ImportPersons": _ADMINISTRATOR,
+    "krr.v1.AdminService/GetImport": _ADMINISTRATOR,
+    "krr.v1.AdminService/ListImportRejections": _ADMINISTRATOR,
+    "krr.v1.AdminService/GetStatistics": _ADMINISTRATOR,
 }
 
 _CREDENTIAL = re.compile(r"Development ([a-z-]{1,20})/([a-z0-9-]{1,64})")

@@ -1,25 +1,27 @@
 """AdminService: what the register's own staff does."""
 
 import re
+import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from google.protobuf.message import Message
 from krr.v1 import admin_service_pb2 as pb
-from krr.v1 import delivery_service_pb2, person_pb2
+from krr.v1 import delivery_service_pb2, person_import_pb2, person_pb2, statistics_pb2
 
 from server import translate
 from server.call import Call
-from server.domain.contact import ContactKind, ContactPoint, parse_email, parse_mobile
 from server.domain.errors import InvalidValue, Reason
-from server.domain.identifiers import OrganisationNumber, PersonIdentifier, parse_mailbox_address
-from server.domain.person import Change, DeletionReason, Language, Mailbox, Person, Status
+from server.domain.identifiers import PersonIdentifier
+from server.domain.person import Change, DeletionReason, Language
 from server.domain.rules import MAX_BATCH
-from server.store import deliveries, messages
+from server.loaded_person import person_from
+from server.person_import import import_id_from, import_persons, import_to, rejection_to
+from server.store import deliveries, messages, person_import
 from server.store.deliveries import DeliveryRow
 from server.store.messages import MessageRow
+from server.store.statistics import count_all
 from server.store.store import Store
 from server.store.trace_parent import trace_id_of
 from server.store.transaction import Answer, Transaction
@@ -27,6 +29,8 @@ from server.tokens import Tokens
 
 _DEFAULT_PAGE = 100
 _LAST = 2**63 - 1
+# It reads every person, which no other call does: more than theirs.
+_MOST_SECONDS_TO_COUNT = 60.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,10 @@ class AdminService:
     def LoadPersons(self, request: pb.LoadPersonsRequest, call: Call) -> pb.LoadPersonsResponse:
         translate.batch_size_in("persons", len(request.persons), MAX_BATCH)
         now = self.now()
-        persons = [self._person(f"persons[{i}]", each, now) for i, each in enumerate(request.persons)]
+        persons = [
+            person_from(f"persons[{i}]", each, now, self.parse_identifier, self.store.operators)
+            for i, each in enumerate(request.persons)
+        ]
         if len({person.identifier for person in persons}) < len(persons):
             raise InvalidValue(Reason.INVALID_FIELD, "persons", "no identifier twice")
 
@@ -172,6 +179,74 @@ class AdminService:
         )
         return pb.RetryMessagesResponse(retried_count=answer.affected_count, duplicate=answer.duplicate)
 
+    def ImportPersons(
+        self, requests: Iterator[pb.ImportPersonsRequest], call: Call
+    ) -> person_import_pb2.ImportPersonsResponse:
+        imported = import_persons(
+            requests,
+            self.store,
+            call.caller,
+            lambda path, given: person_from(
+                path, given, self.now(), self.parse_identifier, self.store.operators
+            ),
+        )
+        return person_import_pb2.ImportPersonsResponse(**{"import": import_to(imported)})
+
+    def GetImport(
+        self, request: person_import_pb2.GetImportRequest, call: Call
+    ) -> person_import_pb2.GetImportResponse:
+        import_id = import_id_from(request.import_id)
+        found = self.store.read(
+            lambda reader: person_import.find_import(reader, import_id), deadline=call.deadline
+        )
+        return person_import_pb2.GetImportResponse(**{"import": import_to(found)})
+
+    def ListImportRejections(
+        self, request: person_import_pb2.ListImportRejectionsRequest, call: Call
+    ) -> person_import_pb2.ListImportRejectionsResponse:
+        import_id = import_id_from(request.import_id)
+        page_size = translate.count_from(
+            "page_size", request.page_size, most=MAX_BATCH, default=_DEFAULT_PAGE
+        )
+        after = self.tokens.read_page(request.page_token)
+        rejections = self.store.read(
+            lambda reader: person_import.list_rejections(reader, import_id, after or 0, page_size),
+            deadline=call.deadline,
+        )
+        return person_import_pb2.ListImportRejectionsResponse(
+            rejections=map(rejection_to, rejections),
+            next_page_token=self.tokens.page(rejections[-1].row) if len(rejections) == page_size else "",
+        )
+
+    def GetStatistics(
+        self, _request: statistics_pb2.GetStatisticsRequest, call: Call
+    ) -> statistics_pb2.GetStatisticsResponse:
+        now = self.now()
+        counted = self.store.read_one_moment(
+            lambda reader: count_all(reader, now),
+            deadline=min(call.ends, time.monotonic() + _MOST_SECONDS_TO_COUNT),
+        )
+        return statistics_pb2.GetStatisticsResponse(
+            counted_time=translate.time_to(now),
+            **asdict(counted.persons),
+            languages=[
+                statistics_pb2.LanguageStatistics(
+                    language=translate.language_to(language) if language else person_pb2.LANGUAGE_UNSPECIFIED,
+                    active_count=count,
+                )
+                for language, count in counted.languages.items()
+            ],
+            operators=[
+                statistics_pb2.OperatorStatistics(
+                    operator_organisation_number=each.operator,
+                    name=each.operator_name,
+                    active_mailbox_count=each.active_count,
+                    inactive_mailbox_count=each.inactive_count,
+                )
+                for each in counted.mailboxes
+            ],
+        )
+
     def _write(
         self,
         request: pb.ReplaceIdentifierRequest | pb.AdminServiceDeletePersonRequest,
@@ -186,86 +261,6 @@ class AdminService:
             request=translate.write_request(request, request.request_id),
         )
         return translate.write_answer_to(answer, self.tokens.freshness(answer.change_number))
-
-    def _person(self, path: str, given: pb.PersonToLoad, now: datetime) -> Person:
-        identifier = translate.named_field(f"{path}.identifier", self.parse_identifier, given.identifier)
-        if given.status == person_pb2.PERSON_STATUS_DELETED:
-            bare = pb.PersonToLoad(identifier=given.identifier, status=given.status)
-            if given != bare:
-                raise InvalidValue(Reason.INVALID_FIELD, path, "a deleted person has only an identifier")
-            return Person(identifier=identifier, status=Status.DELETED)
-        if given.status != person_pb2.PERSON_STATUS_ACTIVE:
-            raise InvalidValue(Reason.INVALID_FIELD, f"{path}.status", "ACTIVE or DELETED")
-        if given.reservation not in (
-            person_pb2.RESERVATION_RESERVED,
-            person_pb2.RESERVATION_NOT_RESERVED,
-        ):
-            raise InvalidValue(Reason.INVALID_FIELD, f"{path}.reservation", "RESERVED or NOT_RESERVED")
-        language = translate.language_from(f"{path}.language", given.language)
-        mailboxes, chosen = self._mailboxes(path, given)
-        return Person(
-            identifier=identifier,
-            status=Status.ACTIVE,
-            reserved=given.reservation == person_pb2.RESERVATION_RESERVED,
-            reservation_time=_optional_time(path, given, "reservation_time", now),
-            language=language,
-            language_updated=_optional_time(path, given, "language_updated_time", now),
-            contacts=_contacts(path, given, now),
-            mailboxes=mailboxes,
-            chosen=chosen,
-        )
-
-    def _mailboxes(
-        self, path: str, given: pb.PersonToLoad
-    ) -> tuple[tuple[Mailbox, ...], OrganisationNumber | None]:
-        mailboxes: dict[OrganisationNumber, Mailbox] = {}
-        for i, box in enumerate(given.mailboxes):
-            field = f"{path}.mailboxes[{i}]"
-            operator = translate.operator_from(
-                f"{field}.operator_organisation_number",
-                box.operator_organisation_number,
-                self.store.operators,
-            )
-            if operator in mailboxes:
-                raise InvalidValue(Reason.INVALID_FIELD, field, "one mailbox per operator")
-            mailboxes[operator] = Mailbox(
-                operator=operator,
-                address=translate.named_field(f"{field}.address", parse_mailbox_address, box.address),
-                certificate=translate.certificate_from(f"{field}.certificate", box.certificate),
-            )
-        in_order = tuple(mailboxes[operator] for operator in sorted(mailboxes))
-        if not given.chosen_operator_organisation_number:
-            return in_order, None
-        chosen = OrganisationNumber(given.chosen_operator_organisation_number)
-        if chosen not in mailboxes:
-            raise InvalidValue(
-                Reason.INVALID_FIELD,
-                f"{path}.chosen_operator_organisation_number",
-                "the operator of one of the mailboxes",
-            )
-        return in_order, chosen
-
-
-def _contacts(path: str, given: pb.PersonToLoad, now: datetime) -> dict[ContactKind, ContactPoint]:
-    contacts = {}
-    for kind, parse in ((ContactKind.EMAIL, parse_email), (ContactKind.MOBILE, parse_mobile)):
-        if not given.HasField(kind.value):
-            continue
-        point: person_pb2.ContactPoint = getattr(given, kind.value)
-        field = f"{path}.{kind}"
-        contacts[kind] = ContactPoint(
-            value=translate.named_field(f"{field}.value", parse, point.value),
-            updated=translate.past_time_from(f"{field}.updated_time", point.updated_time, now),
-            confirmed=_optional_time(field, point, "confirmed_time", now),
-            validated=_optional_time(field, point, "validated_time", now),
-        )
-    return contacts
-
-
-def _optional_time(path: str, message: Message, name: str, now: datetime) -> datetime | None:
-    if not message.HasField(name):
-        return None
-    return translate.past_time_from(f"{path}.{name}", getattr(message, name), now)
 
 
 def _adapter_name(text: str) -> str:

@@ -1,6 +1,7 @@
 """Settings, from the environment."""
 
 import ipaddress
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -17,7 +18,11 @@ class Settings(BaseSettings):
     development_credentials: believe callers who they say they are; on loopback only.
     synthetic_identifiers: take test persons (month + 80).
     switch_off_wait: how long an old operator's off waits for the new operator's on.
-    worker_threads: calls served at the same time; as many connections to the database.
+    processes: servers that share the port, each pinned to a core; a caller's connection stays with
+        one of them. Threads, streams, connections to the database and health are each one's own. 1
+        pins the one server. Without it there is one, not pinned.
+    worker_threads: calls served at the same time. Connections to the database: at most twice as
+        many and 20 more, for each process; PostgreSQL's max_connections must allow for all.
     max_streams: callers who watch, wait or stream at the same time; each holds a thread.
     stream_stall_seconds: a stream whose caller neither sends nor takes for so long is cut off.
     witness_file: outlives the database and knows how far it was served; see server/witness.py.
@@ -32,6 +37,7 @@ class Settings(BaseSettings):
     development_credentials: bool = False
     synthetic_identifiers: bool = False
     switch_off_wait: timedelta = timedelta(hours=24)
+    processes: int | None = Field(default=None, ge=1, le=64)
     worker_threads: int = Field(default=16, ge=2, le=100)
     max_streams: int = Field(default=200, ge=1, le=2000)
     stream_stall_seconds: float = Field(default=30, ge=1)
@@ -46,6 +52,13 @@ class Settings(BaseSettings):
         if not url.startswith(("postgresql://", "postgresql+psycopg://")):
             raise ValueError("not of the form postgresql+psycopg://user@host/name")
         return url
+
+    @field_validator("processes")
+    @classmethod
+    def _on_linux(cls, processes: int | None) -> int | None:
+        if processes is not None and sys.platform != "linux":
+            raise ValueError("processes can be pinned, and share a port evenly, on Linux only")
+        return processes
 
     @model_validator(mode="after")
     def _development_on_loopback_only(self) -> Self:

@@ -1,5 +1,6 @@
 """Watches that the database goes on to be the one that the server started on."""
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from server.store.store import Store
 from server.witness import BrokenWitness, Witness
 
 _ANSWER_WITHIN_SECONDS = 1.0
+_END_WITHIN_SECONDS = 2.0
 # A write to the witness waits for the disk, so it is not made for each change.
 _WITNESS_EVERY_SECONDS = 0.5
 
@@ -60,6 +62,12 @@ class EpochWatch:
     def end(self) -> None:
         """Have the witness know the last number, once nothing is served any more."""
         self._witness_due = 0.0
+        last = threading.Thread(target=self._read_a_last_time, name="epoch-watch", daemon=True)
+        last.start()
+        # One that hangs with the database is left to end with the process.
+        last.join(timeout=_END_WITHIN_SECONDS)
+
+    def _read_a_last_time(self) -> None:
         with suppress(Refusal, StandbyDatabase, RestoredDatabase):
             self.read()
 

@@ -49,6 +49,9 @@ STATUS = {
     Reason.INTERNAL: StatusCode.INTERNAL,
     Reason.TOO_MANY_STREAMS: StatusCode.RESOURCE_EXHAUSTED,
     Reason.SERVER_ENDING: StatusCode.UNAVAILABLE,
+    Reason.UNKNOWN_IMPORT: StatusCode.NOT_FOUND,
+    Reason.IMPORT_FINISHED: StatusCode.FAILED_PRECONDITION,
+    Reason.DUPLICATE_ROW: StatusCode.INVALID_ARGUMENT,
 }
 
 # Milliseconds to wait before a retry, where a retry can help.

@@ -6,13 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from server.call import MAX_SECONDS, Call
 from server.change_counter import ChangeCounter
 from server.domain.errors import Reason, Refusal
-from server.store.store import Store
-from server.store.transaction import Reader
 
 HEARTBEAT_SECONDS = 10.0
 # A long poll answers so long before its caller gives up.
@@ -21,6 +19,16 @@ _SHARED_PAGES = 16
 
 Response = TypeVar("Response")
 Result = TypeVar("Result")
+
+
+class Reads(Protocol):
+    """What reads a feed."""
+
+    def last_change_number(self) -> int:
+        """The highest change number committed."""
+
+
+Reader = TypeVar("Reader", bound=Reads)
 
 
 @dataclass(frozen=True)
@@ -40,31 +48,43 @@ class Page(Generic[Response]):
 ReadPage = Callable[[Reader, int], Page[Response]]
 
 
-class Feed:
+ReaderGiven = TypeVar("ReaderGiven", bound=Reads, covariant=True)
+
+
+class ReadDoor(Protocol[ReaderGiven]):
+    """Store.read, or Store.read_encoded."""
+
+    def __call__(self, do: Callable[[ReaderGiven], Result], *, deadline: float) -> Result: ...
+
+
+class Feed(Generic[Reader]):
     """Reads pages for those who follow a feed.
 
+    read: reads from the store.
     reads_at_once: how many reads, so that those who follow leave connections to other calls.
 
     Everyone at the head waits for the same next page, so it is read once and given to all.
     """
 
-    def __init__(self, store: Store, counter: ChangeCounter, reads_at_once: int) -> None:
-        self._store = store
+    def __init__(self, read: ReadDoor[Reader], counter: ChangeCounter, reads_at_once: int) -> None:
+        self._read = read
         self._counter = counter
         self._turns = threading.BoundedSemaphore(reads_at_once)
         self._lock = threading.Lock()
         self._shared: OrderedDict[Hashable, Future[Page[Any]]] = OrderedDict()
 
     def read(self, do: Callable[[Reader], Result], *, deadline: float) -> Result:
-        """Store.read, when it is the caller's turn."""
+        """Read, when it is the caller's turn."""
         if not self._turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise Refusal(Reason.DEADLINE)
         try:
-            return self._store.read(do, deadline=deadline)
+            return self._read(do, deadline=deadline)
         finally:
             self._turns.release()
 
-    def page(self, read: ReadPage[Response], after: int, call: Call, wait_seconds: float) -> Page[Response]:
+    def page(
+        self, read: ReadPage[Reader, Response], after: int, call: Call, wait_seconds: float
+    ) -> Page[Response]:
         """One page, waiting for so long where there is nothing yet.
 
         Raises Refusal: AHEAD_OF_REGISTER, TOO_MANY_STREAMS, SERVER_ENDING, or as Store.read.
@@ -83,7 +103,7 @@ class Feed:
         return page
 
     def pages(
-        self, read: ReadPage[Response], after: int, call: Call, shared_by: Hashable
+        self, read: ReadPage[Reader, Response], after: int, call: Call, shared_by: Hashable
     ) -> Iterator[Response]:
         """Pages without end, until the caller is gone; an empty one as heartbeat.
 
@@ -110,7 +130,7 @@ class Feed:
             known = max(known, page.last)
             news = behind or not page.empty or time.monotonic() >= heartbeat
 
-    def _first(self, read: ReadPage[Response], after: int, call: Call) -> Page[Response]:
+    def _first(self, read: ReadPage[Reader, Response], after: int, call: Call) -> Page[Response]:
         def checked(reader: Reader) -> Page[Response]:
             must_be_fresh(reader, after)
             return read(reader, after)
@@ -136,11 +156,11 @@ class Feed:
         return shared.result()
 
 
-def _after(number: int, read: ReadPage[Response]) -> Callable[[Reader], Page[Response]]:
+def _after(number: int, read: ReadPage[Reader, Response]) -> Callable[[Reader], Page[Response]]:
     return lambda reader: read(reader, number)
 
 
-def must_be_fresh(reader: Reader, change_number: int) -> None:
+def must_be_fresh(reader: Reads, change_number: int) -> None:
     """Pass if the register has reached the change number.
 
     Raises Refusal: AHEAD_OF_REGISTER, where the token that held it is from a future that

@@ -17,7 +17,7 @@ from server.domain.identifiers import (
 )
 from server.domain.person import Change, Mailbox, Person
 from server.feed import Feed, Page
-from server.store.feed import HeldMailbox, changed_mailboxes
+from server.store.mailbox_feed import HeldMailbox, changed_mailboxes
 from server.store.store import Store
 from server.store.transaction import Answer, Reader, Transaction
 from server.tokens import Tokens
@@ -35,7 +35,7 @@ class MailboxOperatorService:
     tokens: Tokens
     now: Callable[[], datetime]
     parse_identifier: Callable[[str], PersonIdentifier]
-    feed: Feed
+    feed: Feed[Reader]
 
     def MayChooseMailbox(
         self, request: pb.MayChooseMailboxRequest, call: Call

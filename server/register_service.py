@@ -1,107 +1,94 @@
-"""RegisterService: what public bodies read."""
+"""RegisterService: what public bodies read. Answers are put together from stored bytes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 from krr.v1 import register_service_pb2 as pb
 
-from server import translate
+from server import encoded_person, translate
 from server.call import Call
-from server.domain.errors import InvalidValue, Reason
+from server.domain.errors import InvalidValue
 from server.domain.identifiers import PersonIdentifier
-from server.domain.look_up import look_up
-from server.domain.person import Person
+from server.domain.look_up import Purpose
 from server.domain.rules import MAX_BATCH
 from server.feed import Feed, Page, must_be_fresh
-from server.store.feed import changed_persons
+from server.store.encoded_reads import EncodedReader
 from server.store.store import Store
-from server.store.transaction import Reader
 from server.tokens import Tokens
-
-Response = TypeVar("Response", pb.ListChangesResponse, pb.WatchChangesResponse)
 
 
 @dataclass(frozen=True)
 class RegisterService:
-    """One method for each RPC of register_service.proto, in its order."""
+    """One method for each RPC of register_service.proto, in its order.
+
+    feed: reads with Store.read_encoded.
+    """
 
     store: Store
     tokens: Tokens
     now: Callable[[], datetime]
     parse_identifier: Callable[[str], PersonIdentifier]
-    feed: Feed
+    feed: Feed[EncodedReader]
 
-    def LookUpPersons(self, request: pb.LookUpPersonsRequest, call: Call) -> pb.LookUpPersonsResponse:
-        return pb.LookUpPersonsResponse(entries=self._entries(request, call, self.store.read))
+    def LookUpPersons(self, request: pb.LookUpPersonsRequest, call: Call) -> bytes:
+        return self._entries(request, call, self.store.read_encoded)
 
     def LookUpPersonsStream(
         self, requests: Iterator[pb.LookUpPersonsStreamRequest], call: Call
-    ) -> Iterator[pb.LookUpPersonsStreamResponse]:
+    ) -> Iterator[bytes]:
         for request in requests:
-            entries = self._entries(request, call, self.feed.read)
-            yield pb.LookUpPersonsStreamResponse(entries=entries)
+            yield self._entries(request, call, self.feed.read)
 
-    def ListChanges(self, request: pb.ListChangesRequest, call: Call) -> pb.ListChangesResponse:
+    def ListChanges(self, request: pb.ListChangesRequest, call: Call) -> bytes:
         wait = translate.wait_from(request)
         after, page_size = self._start(request)
-        read = self._page_reader(pb.ListChangesResponse, page_size)
-        return self.feed.page(read, after, call, wait).response
+        return self.feed.page(self._page_reader(page_size), after, call, wait).response
 
-    def WatchChanges(self, request: pb.WatchChangesRequest, call: Call) -> Iterator[pb.WatchChangesResponse]:
+    def WatchChanges(self, request: pb.WatchChangesRequest, call: Call) -> Iterator[bytes]:
         after, page_size = self._start(request)
-        read = self._page_reader(pb.WatchChangesResponse, page_size)
-        return self.feed.pages(read, after, call, ("changes", page_size))
+        return self.feed.pages(self._page_reader(page_size), after, call, ("changes", page_size))
 
     def _entries(
         self,
         request: pb.LookUpPersonsRequest | pb.LookUpPersonsStreamRequest,
         call: Call,
-        read: Callable[..., dict[PersonIdentifier, Person]],
-    ) -> list[pb.LookUpEntry]:
+        read: Callable[..., dict[PersonIdentifier, bytes]],
+    ) -> bytes:
+        """The entries of either response."""
         translate.batch_size_in("identifiers", len(request.identifiers), MAX_BATCH)
-        purpose = translate.purpose_from(request.purpose)
+        for_notices = translate.purpose_from(request.purpose) is Purpose.NOTICE
         fresh = self.tokens.read_freshness(request.at_least_as_fresh)
-        now = self.now()
-        identifiers: dict[str, PersonIdentifier | Reason] = {}
+        now = encoded_person.microseconds(self.now())
+        identifiers: dict[str, PersonIdentifier] = {}
+        entries: dict[str, bytes] = {}
         for text in request.identifiers:
             try:
                 identifiers[text] = self.parse_identifier(text)
             except InvalidValue as invalid:
-                identifiers[text] = invalid.reason
-        wanted = [each for each in identifiers.values() if not isinstance(each, Reason)]
+                entries[text] = encoded_person.refused_entry(text, invalid.reason)
 
-        def persons_read(reader: Reader) -> dict[PersonIdentifier, Person]:
+        def persons_read(reader: EncodedReader) -> dict[PersonIdentifier, bytes]:
             must_be_fresh(reader, fresh)
-            return reader.persons(wanted) if wanted else {}
+            return reader.persons(list(identifiers.values())) if identifiers else {}
 
         persons = read(persons_read, deadline=call.deadline)
-        entries = {
-            text: translate.refused_entry_to(text, found)
-            if isinstance(found, Reason)
-            else translate.entry_to(text, look_up(persons[found], purpose, now))
-            for text, found in identifiers.items()
-        }
-        return [entries[text] for text in request.identifiers]
+        for text, identifier in identifiers.items():
+            entries[text] = encoded_person.look_up_entry(
+                text, persons[identifier], for_notices=for_notices, now=now
+            )
+        return b"".join([entries[text] for text in request.identifiers])
 
     def _start(self, request: pb.ListChangesRequest | pb.WatchChangesRequest) -> tuple[int, int]:
         after = self.tokens.read_cursor(request.after_cursor)
         return after, translate.page_size_from(request.page_size)
 
-    def _page_reader(
-        self, response: Callable[..., Response], page_size: int
-    ) -> Callable[[Reader, int], Page[Response]]:
-        def read(reader: Reader, after: int) -> Page[Response]:
-            persons = changed_persons(reader, after, page_size)
-            last = persons[-1].change_number if persons else after
-            # One statement read the page: had there been more, it would be full.
-            caught_up = len(persons) < page_size
-            message = response(
-                persons=[translate.person_to(person) for person in persons],
-                cursor=self.tokens.cursor(last),
-                caught_up=caught_up,
-            )
-            return Page(message, last, caught_up, empty=not persons)
+    def _page_reader(self, page_size: int) -> Callable[[EncodedReader, int], Page[bytes]]:
+        def read(reader: EncodedReader, after: int) -> Page[bytes]:
+            persons, last, caught_up = reader.changed(after, page_size)
+            # Of either response: both have the same fields.
+            end = pb.ListChangesResponse(cursor=self.tokens.cursor(last), caught_up=caught_up)
+            response = encoded_person.changes(persons) + end.SerializeToString()
+            return Page(response, last, caught_up, empty=last == after)
 
         return read

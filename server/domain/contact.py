@@ -5,6 +5,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
+from typing import Any
 
 import email_validator
 import phonenumbers
@@ -12,6 +14,20 @@ from phonenumbers import PhoneNumberType
 
 from server.domain.errors import InvalidValue, Reason
 from server.domain.rules import MAX_EMAIL_LENGTH, MOBILE_LENGTH, STALE_AFTER_MONTHS, months_later
+
+# Nkom, "Norsk nummerplan": 59 (8 digits) and 58 (12 digits) are for machines.
+_MACHINE_NUMBER = r"59[0-9]{6}|58[0-9]{10}"
+
+# Most values are written as these, which are read without the libraries' many steps: an import has
+# millions. Whatever else is left to the libraries, and what is taken here they would take too.
+# E-mail: a local part that has nothing to bring to a normal form.
+_ORDINARY_EMAIL = re.compile(r"([a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*)@([a-zA-Z0-9.-]+)")
+_LONGEST_LOCAL_PART = 64
+# Typed for places without numbers, too.
+_NORWAY: Any = phonenumbers.PhoneMetadata.metadata_for_region("NO")
+_ORDINARY_MOBILE = re.compile(
+    rf"(?:\+47|0047)?(?!{_MACHINE_NUMBER})({_NORWAY.mobile.national_number_pattern})", re.ASCII
+)
 
 
 class ContactKind(StrEnum):
@@ -67,7 +83,14 @@ def parse_email(text: str) -> str:
     if len(text) > MAX_EMAIL_LENGTH:
         raise InvalidValue(Reason.INVALID_EMAIL, description=f"at most {MAX_EMAIL_LENGTH} characters")
     try:
-        return email_validator.validate_email(text, check_deliverability=False, strict=True).normalized
+        ordinary = _ORDINARY_EMAIL.fullmatch(text)
+        if ordinary:
+            local_part, domain = ordinary.groups()
+            normal_domain = _normal_domain(domain)
+            # One with other letters than it was written with may make the whole too long.
+            if len(local_part) <= _LONGEST_LOCAL_PART and normal_domain.isascii():
+                return f"{local_part}@{normal_domain}"
+        return _validated(text).normalized
     except email_validator.EmailNotValidError:
         # Not chained: the library's message quotes the address.
         raise InvalidValue(Reason.INVALID_EMAIL) from None
@@ -82,6 +105,9 @@ def parse_mobile(text: str) -> str:
     Raises InvalidValue: INVALID_MOBILE, PREMIUM_RATE_NUMBER, SHORT_NUMBER, MACHINE_NUMBER
     or NOT_A_MOBILE.
     """
+    ordinary = _ORDINARY_MOBILE.fullmatch(text)
+    if ordinary:
+        return f"+47{ordinary[1]}"
     digits = re.sub(r"[- _]", "", text)
     if re.fullmatch(r"[0-9]{3,6}", digits):
         raise InvalidValue(Reason.SHORT_NUMBER)
@@ -92,8 +118,7 @@ def parse_mobile(text: str) -> str:
     except phonenumbers.NumberParseException:
         raise InvalidValue(Reason.INVALID_MOBILE) from None
     national = phonenumbers.national_significant_number(number)
-    # Nkom, "Norsk nummerplan": 59 (8 digits) and 58 (12 digits) are for machines.
-    if number.country_code == 47 and re.fullmatch(r"59[0-9]{6}|58[0-9]{10}", national):
+    if number.country_code == 47 and re.fullmatch(_MACHINE_NUMBER, national):
         raise InvalidValue(Reason.MACHINE_NUMBER)
     if not phonenumbers.is_valid_number(number):
         raise InvalidValue(Reason.INVALID_MOBILE)
@@ -104,3 +129,13 @@ def parse_mobile(text: str) -> str:
             raise InvalidValue(Reason.PREMIUM_RATE_NUMBER)
         case _:
             raise InvalidValue(Reason.NOT_A_MOBILE)
+
+
+# Most addresses are at a few domains.
+@lru_cache(maxsize=4096)
+def _normal_domain(domain: str) -> str:
+    return _validated(f"x@{domain}").domain
+
+
+def _validated(text: str) -> email_validator.ValidatedEmail:
+    return email_validator.validate_email(text, check_deliverability=False, strict=True)

@@ -57,6 +57,10 @@ class Reason(Enum):
     TOO_MANY_STREAMS = "the server bears no more callers who watch, wait or stream"
     SERVER_ENDING = "the server is being replaced; call again"
 
+    UNKNOWN_IMPORT = "no import has this id"
+    IMPORT_FINISHED = "the import is finished and takes no more rows"
+    DUPLICATE_ROW = "an earlier row of the import has the same identifier"
+
 
 class Refusal(Exception):
     """The register says no; the caller is told the reason."""

@@ -1,7 +1,7 @@
 """What a public body is told about a person, by the person's state and the body's purpose."""
 
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from server.domain.contact import ContactKind
@@ -28,42 +28,42 @@ class LetterRoute(Enum):
 
 @dataclass(frozen=True)
 class LookUp:
-    """The answer for one person.
+    """What a person's entry means to a public body now.
 
-    person: with expired contact points left out for Purpose.NOTICE.
     expired: the contact points that have expired, given or left out.
+    left_out: the contact points that are not given.
     """
 
-    person: Person
     notifiable: bool
     letter_route: LetterRoute
     expired: tuple[ContactKind, ...]
+    left_out: tuple[ContactKind, ...]
 
 
-def look_up(person: Person, purpose: Purpose, now: datetime) -> LookUp:
-    """Tell what the person's entry means to a public body now.
-
-    Expired values may not be used for notices (eForvaltningsforskriften § 32 second
-    paragraph), so Purpose.NOTICE leaves them out; the purpose changes nothing else.
-    """
-    expired = tuple(kind for kind, point in person.contacts.items() if point.is_expired(now))
-    notifiable = (
-        person.status is Status.ACTIVE and not person.reserved and len(expired) < len(person.contacts)
-    )
-    shown = person
-    if purpose is Purpose.NOTICE:
-        usable = {kind: point for kind, point in person.contacts.items() if kind not in expired}
-        shown = replace(person, contacts=usable)
-    return LookUp(shown, notifiable, _letter_route(person, notifiable), expired)
-
-
-def _letter_route(person: Person, notifiable: bool) -> LetterRoute:
+def standing_of(person: Person) -> LetterRoute:
+    """Which way letters to the person go as long as contact info has not expired."""
     if person.status is not Status.ACTIVE:
         return LetterRoute[person.status.name]
     if person.reserved:
         return LetterRoute.RESERVED
-    if not notifiable:
-        return LetterRoute.NOT_NOTIFIABLE
     if person.public_mailbox() is None:
         return LetterRoute.NO_MAILBOX
     return LetterRoute.MAILBOX_CHOSEN
+
+
+def look_up(standing: LetterRoute, is_expired: Mapping[ContactKind, bool], purpose: Purpose) -> LookUp:
+    """Tell what the person's entry means.
+
+    is_expired: of each contact point that the person has.
+
+    Expired values may not be used for notices (eForvaltningsforskriften § 32 second
+    paragraph), so Purpose.NOTICE leaves them out; the purpose changes nothing else.
+    """
+    expired = tuple(kind for kind in ContactKind if is_expired.get(kind))
+    notifiable = standing in (LetterRoute.NO_MAILBOX, LetterRoute.MAILBOX_CHOSEN) and len(expired) < len(
+        is_expired
+    )
+    route = standing
+    if standing in (LetterRoute.NO_MAILBOX, LetterRoute.MAILBOX_CHOSEN) and not notifiable:
+        route = LetterRoute.NOT_NOTIFIABLE
+    return LookUp(notifiable, route, expired, expired if purpose is Purpose.NOTICE else ())

@@ -9,70 +9,38 @@ A flag is changed under the lock on its person, by a count made after the lock w
 changes that person before or after it leaves a note that is not among those read.
 """
 
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-import structlog
-
 from server.domain.caller import Caller, CallerKind
 from server.domain.contact import ContactKind
-from server.domain.identifiers import PersonIdentifier
-from server.domain.person import Change
+from server.encoded_person import with_shared
+from server.jobs.background import Background
 from server.store import shared_contact
 from server.store.rows import Digest
 from server.store.store import Store
 from server.store.transaction import Transaction
 
-# Values are noted again with each change, so the distinct ones are fewer.
-_NOTES = 1000
 # Those of each kind whose flags one transaction changes: other writes wait while it does.
-_PERSONS = 100
+_PERSONS = 500
+# Most shared values stand on two persons: these notes are done in one transaction then.
+_NOTES = 200
 _DIGESTS = 1000
 
 _IDLE_SECONDS = 0.5
-_STEP_SECONDS = 10.0
 
 _REGISTER = Caller(CallerKind.REGISTER, "recount")
 
-_log = structlog.get_logger()
 
-
-class RecountSharedContact:
-    """Counts from start() to end(), at once while there is work, on a thread of its own.
-
-    Any number of servers may run it on one database: one at a time counts.
-    """
-
-    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
-        self._store = store
-        self._now = now
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="recount-shared-contact", daemon=True)
-
-    def start(self) -> None:
-        """Count in the background."""
-        self._thread.start()
-
-    def end(self) -> None:
-        """Begin no other step. What is noted waits for the next start."""
-        self._ended.set()
-        # One that hangs with the database is left to end with the process.
-        self._thread.join(timeout=1)
-
-    def _go_on(self) -> None:
-        while not self._ended.is_set():
-            try:
-                more = recount(self._store, self._now(), time.monotonic() + _STEP_SECONDS)
-            except Exception as fault:
-                # Only the type, as everywhere; nothing was done, so it is done the next time.
-                _log.warning("not_recounted", exception=type(fault).__name__)
-                more = False
-            if not more:
-                self._ended.wait(_IDLE_SECONDS)
+def recount_shared_contact(store: Store, now: Callable[[], datetime]) -> Background:
+    """The job, to be started. Any number of servers may run it on one database: one at a time counts."""
+    return Background(
+        "recount-shared-contact",
+        lambda deadline: recount(store, now(), deadline),
+        idle_seconds=_IDLE_SECONDS,
+    )
 
 
 def recount(store: Store, now: datetime, deadline: float) -> bool:
@@ -99,27 +67,31 @@ def _step(transaction: Transaction, digest: Digest, now: datetime) -> bool:
         kind: shared_contact.wrongly_flagged(connection, kind, digests, _PERSONS)
         for kind, digests in notes.digests.items()
     }
-    identifiers = sorted({identifier for some in found.values() for identifier in some})
-    _correct(transaction, digest, identifiers, now)
-    if all(len(some) < _PERSONS for some in found.values()):
-        shared_contact.forget_notes(connection, notes)
-    return True
+    _correct(transaction, {row_id for some in found.values() for row_id in some}, now)
+    if any(len(some) == _PERSONS for some in found.values()):
+        return True
+    shared_contact.forget_notes(connection, notes)
+    # Else the few that came meanwhile wait and are done together: a step costs as much as many writes.
+    return len(notes.ids) == _NOTES
 
 
-def _correct(
-    transaction: Transaction, digest: Digest, identifiers: list[PersonIdentifier], now: datetime
-) -> None:
-    # In their order, as every writer of several persons locks them.
-    persons = [transaction.person(identifier) for identifier in identifiers]
-    shared: set[bytes] = set()
-    for kind in ContactKind:
-        digests = {digest(kind, each.contacts[kind].value) for each in persons if kind in each.contacts}
-        shared |= shared_contact.on_several_persons(transaction.connection, kind, digests)
-    changes = []
+def _correct(transaction: Transaction, row_ids: set[int], now: datetime) -> None:
+    connection = transaction.connection
+    # In one order, as every writer of several persons locks them; counted by statements of
+    # their own, which see all that was committed before the last lock was had.
+    persons = shared_contact.lock(connection, row_ids)
+    several = {
+        kind: shared_contact.on_several_persons(
+            connection, kind, {person.digests[kind] for person in persons if kind in person.digests}
+        )
+        for kind in ContactKind
+    }
+    changed = []
     for person in persons:
-        contacts = {
-            kind: replace(point, shared=digest(kind, point.value) in shared)
-            for kind, point in person.contacts.items()
-        }
-        changes.append(Change(person, replace(person, contacts=contacts)))
-    transaction.record(changes, now)
+        shared = {kind: digest in several[kind] for kind, digest in person.digests.items()}
+        if shared != person.shared:
+            encoded = with_shared(person.encoded, shared) if person.encoded else None
+            changed.append((person, replace(person, shared=shared, encoded=encoded)))
+    if changed:
+        numbers = transaction.take_change_numbers(len(changed))
+        shared_contact.set_flags(connection, changed, numbers, now)

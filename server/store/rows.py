@@ -1,9 +1,9 @@
 """Rows to persons and back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Row, Select, Text, any_, literal, select
+from sqlalchemy import Connection, FromClause, RowMapping, Select, Text, any_, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from server.domain.contact import ContactKind, ContactPoint
@@ -13,6 +13,21 @@ from server.store.tables import mailbox, person
 
 # By which values are compared: keyed, so that it tells nothing to those without the register's key.
 Digest = Callable[[ContactKind, str], bytes]
+
+# Made once: an import asks for them by the million.
+_CONTACT_COLUMNS = {
+    kind: (
+        kind.value,
+        *(
+            f"{kind}_{part}"
+            for part in ("updated_time", "confirmed_time", "validated_time", "shared", "digest")
+        ),
+    )
+    for kind in ContactKind
+}
+
+# A row's values by column.
+Columns = Mapping[str, Any] | RowMapping
 
 
 def persons_in_one_statement(persons: FromClause) -> Select[Any]:
@@ -32,10 +47,13 @@ def persons_in_one_statement(persons: FromClause) -> Select[Any]:
 
 def load_persons(connection: Connection, statement: Select[Any]) -> dict[int, Person]:
     """Run such a statement; persons by row id, in the order of the rows."""
-    rows_by_id: dict[int, list[Row[Any]]] = {}
-    for row in connection.execute(statement):
-        rows_by_id.setdefault(row.id, []).append(row)
-    return {row_id: _person(rows) for row_id, rows in rows_by_id.items()}
+    rows_by_id: dict[int, list[RowMapping]] = {}
+    for row in connection.execute(statement).mappings():
+        rows_by_id.setdefault(row["id"], []).append(row)
+    return {
+        row_id: person_of(rows[0], [row for row in rows if row["operator"] is not None])
+        for row_id, rows in rows_by_id.items()
+    }
 
 
 def select_persons(identifiers: Sequence[PersonIdentifier]) -> Select[Any]:
@@ -46,45 +64,9 @@ def select_persons(identifiers: Sequence[PersonIdentifier]) -> Select[Any]:
     )
 
 
-def person_values(of: Person, digest: Digest) -> dict[str, Any]:
-    """The columns of the person's own row."""
-    values: dict[str, Any] = {
-        "identifier": of.identifier,
-        "status": of.status.value,
-        "reserved": of.reserved,
-        "reservation_time": of.reservation_time,
-        "language": of.language,
-        "language_updated_time": of.language_updated,
-        "change_number": of.change_number,
-        "deletion_reason": of.deletion_reason,
-    }
-    for kind in ContactKind:
-        point = of.contacts.get(kind)
-        values |= {
-            kind.value: point.value if point else None,
-            f"{kind}_updated_time": point.updated if point else None,
-            f"{kind}_confirmed_time": point.confirmed if point else None,
-            f"{kind}_validated_time": point.validated if point else None,
-            f"{kind}_shared": point.shared if point else False,
-            f"{kind}_digest": digest(kind, point.value) if point else None,
-        }
-    return values
-
-
-def mailbox_values(of: Person, box: Mailbox) -> dict[str, Any]:
-    """The columns of one of the person's mailboxes, less the person's id."""
-    return {
-        "operator": box.operator,
-        "address": box.address,
-        "certificate": box.certificate,
-        "chosen": of.chosen == box.operator,
-        "operator_state": box.operator_state.value,
-    }
-
-
-def _person(rows: list[Row[Any]]) -> Person:
-    row = rows[0]._mapping
-    boxes = sorted((each for each in rows if each.operator is not None), key=lambda each: each.operator)
+def person_of(row: Columns, mailboxes: Iterable[Columns]) -> Person:
+    """The person of a row of the person table and those of the mailbox table that belong to it."""
+    boxes = sorted(mailboxes, key=lambda box: box["operator"])
     return Person(
         identifier=row["identifier"],
         status=Status(row["status"]),
@@ -105,14 +87,48 @@ def _person(rows: list[Row[Any]]) -> Person:
         },
         mailboxes=tuple(
             Mailbox(
-                operator=box.operator,
-                address=box.address,
-                certificate=box.certificate,
-                operator_state=OperatorState(box.operator_state),
+                operator=box["operator"],
+                address=box["address"],
+                certificate=box["certificate"],
+                operator_state=OperatorState(box["operator_state"]),
             )
             for box in boxes
         ),
-        chosen=next((box.operator for box in boxes if box.chosen), None),
+        chosen=next((box["operator"] for box in boxes if box["chosen"]), None),
         change_number=row["change_number"],
         deletion_reason=DeletionReason(row["deletion_reason"]) if row["deletion_reason"] else None,
     )
+
+
+def person_values(of: Person, digest: Digest) -> dict[str, Any]:
+    """The columns of the person's own row."""
+    values: dict[str, Any] = {
+        "identifier": of.identifier,
+        "status": of.status.value,
+        "reserved": of.reserved,
+        "reservation_time": of.reservation_time,
+        "language": of.language,
+        "language_updated_time": of.language_updated,
+        "change_number": of.change_number,
+        "deletion_reason": of.deletion_reason,
+    }
+    for kind, (value, updated, confirmed, validated, shared, of_digest) in _CONTACT_COLUMNS.items():
+        point = of.contacts.get(kind)
+        values[value] = point.value if point else None
+        values[updated] = point.updated if point else None
+        values[confirmed] = point.confirmed if point else None
+        values[validated] = point.validated if point else None
+        values[shared] = point.shared if point else False
+        values[of_digest] = digest(kind, point.value) if point else None
+    return values
+
+
+def mailbox_values(of: Person, box: Mailbox) -> dict[str, Any]:
+    """The columns of one of the person's mailboxes, less the person's id."""
+    return {
+        "operator": box.operator,
+        "address": box.address,
+        "certificate": box.certificate,
+        "chosen": of.chosen == box.operator,
+        "operator_state": box.operator_state.value,
+    }

@@ -1,8 +1,9 @@
 """Which values stand on several persons: noted with each change, counted by a job."""
 
 import hmac
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import (
     ARRAY,
@@ -18,16 +19,19 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    text,
     true,
     update,
 )
 from sqlalchemy.sql.selectable import TableValuedAlias
 
+from server.domain.caller import CallerKind
 from server.domain.contact import ContactKind, comparable
-from server.domain.identifiers import PersonIdentifier
 from server.domain.person import Change, Person
+from server.store.prepared import prepared_on
 from server.store.rows import Digest
 from server.store.tables import person, shared_recount
+from server.store.write_statements import NOTE_VALUES
 
 _DIGEST_BYTES = 16
 
@@ -43,12 +47,58 @@ class Notes:
     digests: dict[ContactKind, set[bytes]]
 
 
+@dataclass(frozen=True)
+class Flagged:
+    """A person's flags.
+
+    digests: of the values that have one.
+    shared: the flags of those values.
+    encoded: as stored.
+    """
+
+    row_id: int
+    digests: Mapping[ContactKind, bytes]
+    shared: Mapping[ContactKind, bool]
+    encoded: bytes | None
+
+
+_LOCK = text("""
+    SELECT id, email_digest, email_shared, mobile_digest, mobile_shared, encoded FROM person
+    WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY identifier FOR UPDATE
+""")
+
+# The flag of a value without digest stays: it is counted when the value has one.
+_SET_FLAGS = text("""
+    UPDATE person SET
+        email_shared = coalesce(new.email_shared, person.email_shared),
+        mobile_shared = coalesce(new.mobile_shared, person.mobile_shared),
+        change_number = new.change_number,
+        encoded = int8send(new.change_number) || substr(new.encoded, 9)
+    FROM unnest(
+        CAST(:ids AS bigint[]), CAST(:numbers AS bigint[]), CAST(:email_shared AS boolean[]),
+        CAST(:mobile_shared AS boolean[]), CAST(:encoded AS bytea[])
+    ) AS new (id, change_number, email_shared, mobile_shared, encoded)
+    WHERE person.id = new.id
+""")
+
+_ADD_HISTORY = text("""
+    INSERT INTO history (person_id, change_number, changed_time, field, caller_kind)
+    SELECT new.person_id, new.change_number, CAST(:now AS timestamptz), new.field, :caller_kind
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:numbers AS bigint[]), CAST(:fields AS text[]))
+        AS new (person_id, change_number, field)
+""")
+
+
 def digest_with(key: bytes) -> Digest:
     """The digest of a value under the register's key."""
 
+    # A copy of one that has read the key is made faster than one that must read it.
+    keyed = hmac.new(key, digestmod="sha256")
+
     def digest(kind: ContactKind, value: str) -> bytes:
-        text = f"{kind}\0{comparable(kind, value)}"
-        return hmac.digest(key, text.encode(), "sha256")[:_DIGEST_BYTES]
+        of_value = keyed.copy()
+        of_value.update(f"{kind}\0{comparable(kind, value)}".encode())
+        return of_value.digest()[:_DIGEST_BYTES]
 
     return digest
 
@@ -64,9 +114,11 @@ def note_for_recount(connection: Connection, digest: Digest, changes: Iterable[C
         if value is not None
     }
     if values:
-        connection.execute(
-            insert(shared_recount),
-            [{"kind": kind.value, "digest": digest(kind, value)} for kind, value in sorted(values)],
+        noted = sorted(values)
+        prepared_on(connection).run(
+            NOTE_VALUES,
+            kinds=[kind.value for kind, _ in noted],
+            digests=[digest(kind, value) for kind, value in noted],
         )
 
 
@@ -134,13 +186,13 @@ def give_digests(connection: Connection, digest: Digest, limit: int) -> int:
 
 def wrongly_flagged(
     connection: Connection, kind: ContactKind, digests: Collection[bytes], limit: int
-) -> list[PersonIdentifier]:
-    """Up to `limit` of the persons that have one of the values and a flag that is wrong."""
+) -> list[int]:
+    """Row ids of up to `limit` of the persons that have one of the values and a flag that is wrong."""
     noted = _unnested(digests)
     # By value and with a limit for each, so that the plan is a look-up for each, whatever the
     # planner believes of the values' frequency.
     wrong = (
-        select(person.c.identifier)
+        select(person.c.id)
         .where(
             person.c[f"{kind}_digest"] == noted.c.digest,
             person.c[f"{kind}_shared"] == ~_on_several(kind, noted),
@@ -148,15 +200,62 @@ def wrongly_flagged(
         .limit(limit)
         .lateral("wrong")
     )
-    return list(
-        connection.scalars(select(wrong.c.identifier).select_from(noted.join(wrong, true())).limit(limit))
-    )
+    return list(connection.scalars(select(wrong.c.id).select_from(noted.join(wrong, true())).limit(limit)))
+
+
+def lock(connection: Connection, row_ids: Collection[int]) -> list[Flagged]:
+    """The persons, locked until the end, in the order of their identifiers."""
+    rows = connection.execute(_LOCK, {"ids": list(row_ids)}).mappings().all()
+    return [
+        Flagged(
+            row["id"],
+            {kind: row[f"{kind}_digest"] for kind in ContactKind if row[f"{kind}_digest"]},
+            {kind: row[f"{kind}_shared"] for kind in ContactKind if row[f"{kind}_digest"]},
+            row["encoded"],
+        )
+        for row in rows
+    ]
 
 
 def on_several_persons(connection: Connection, kind: ContactKind, digests: Collection[bytes]) -> set[bytes]:
     """Those of the values that stand on more than one person."""
     noted = _unnested(digests)
     return set(connection.scalars(select(noted.c.digest).where(_on_several(kind, noted))))
+
+
+def set_flags(
+    connection: Connection, changed: Sequence[tuple[Flagged, Flagged]], numbers: Sequence[int], now: datetime
+) -> None:
+    """Write the flags of locked persons, given before and after, with a change number for each
+    and the history.
+    """
+    connection.execute(
+        _SET_FLAGS,
+        {
+            "ids": [after.row_id for _, after in changed],
+            "numbers": list(numbers),
+            "email_shared": [after.shared.get(ContactKind.EMAIL) for _, after in changed],
+            "mobile_shared": [after.shared.get(ContactKind.MOBILE) for _, after in changed],
+            "encoded": [after.encoded for _, after in changed],
+        },
+    )
+    entries = [
+        (after.row_id, number, f"{kind}_shared")
+        for (before, after), number in zip(changed, numbers, strict=True)
+        for kind in ContactKind
+        if before.shared.get(kind) != after.shared.get(kind)
+    ]
+    ids, entry_numbers, fields = zip(*entries, strict=True)
+    connection.execute(
+        _ADD_HISTORY,
+        {
+            "ids": list(ids),
+            "numbers": list(entry_numbers),
+            "fields": list(fields),
+            "now": now,
+            "caller_kind": CallerKind.REGISTER.value,
+        },
+    )
 
 
 def _unnested(digests: Collection[bytes]) -> TableValuedAlias:

@@ -2,8 +2,11 @@
 
 import functools
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from opentelemetry import trace
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExecutionContext
@@ -20,15 +23,30 @@ def trace_statements(engine: Engine) -> None:
     event.listen(engine, "handle_error", _fail)
 
 
+@contextmanager
+def statement_span(statement: str) -> Iterator[None]:
+    """Trace a statement that goes past SQLAlchemy."""
+    with _tracer.start_as_current_span(
+        _name(statement),
+        kind=trace.SpanKind.CLIENT,
+        attributes=_attributes(statement),
+        # A driver's message may quote what it was given.
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield
+        except psycopg.Error as error:
+            _set_failed(span, error)
+            raise
+
+
 def _start(
     _connection: Any, _cursor: Any, statement: str, _parameters: Any, context: ExecutionContext, _many: bool
 ) -> None:
     if trace.get_current_span().is_recording():
-        name = _name(statement)
         context.krr_span = _tracer.start_span(  # type: ignore[attr-defined]  # SQLAlchemy's place for such
-            name,
-            kind=trace.SpanKind.CLIENT,
-            attributes={"db.system.name": "postgresql", "db.query.summary": name},
+            _name(statement), kind=trace.SpanKind.CLIENT, attributes=_attributes(statement)
         )
 
 
@@ -41,10 +59,17 @@ def _end(*arguments: Any) -> None:
 def _fail(context: Any) -> None:
     span = getattr(context.execution_context, "krr_span", None)
     if span:
-        sqlstate = getattr(context.original_exception, "sqlstate", None)
-        span.set_attribute("db.response.status_code", sqlstate or "connection lost")
-        span.set_status(trace.StatusCode.ERROR)
+        _set_failed(span, context.original_exception)
         span.end()
+
+
+def _attributes(statement: str) -> dict[str, str]:
+    return {"db.system.name": "postgresql", "db.query.summary": _name(statement)}
+
+
+def _set_failed(span: trace.Span, error: BaseException) -> None:
+    span.set_attribute("db.response.status_code", getattr(error, "sqlstate", None) or "connection lost")
+    span.set_status(trace.StatusCode.ERROR)
 
 
 @functools.lru_cache(maxsize=500)

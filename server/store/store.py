@@ -3,7 +3,7 @@
 import hmac
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar, overload
@@ -15,8 +15,11 @@ from sqlalchemy.exc import DBAPIError
 
 from server.domain.caller import Caller, CallerKind
 from server.domain.errors import Reason, Refusal
-from server.domain.identifiers import OrganisationNumber
+from server.domain.identifiers import OrganisationNumber, PersonIdentifier
+from server.domain.person import Person
 from server.store import tables
+from server.store.encoded_reads import EncodedReader, HeldConnections
+from server.store.prepared import keep_prepared, prepared_on
 from server.store.schema import check_durability, check_schema
 from server.store.shared_contact import digest_with
 from server.store.sql_spans import trace_statements
@@ -41,7 +44,8 @@ _STATEMENT_TIMEOUT = "57014"
 # memory or disk left.
 _AWAY = ("57P01", "57P02", "57P03", "08001", "08003", "08006", "25006", "25P03", "53100", "53200", "53300")
 
-_MOST_ATTEMPTS = 4
+# After the first attempt.
+_MOST_RETRIES = 3
 
 # Reads run under this session timeout, many times what the largest takes; a write's follows
 # its deadline.
@@ -55,7 +59,9 @@ class Store:
     """The register's database.
 
     database_url: SQLAlchemy URL of a PostgreSQL, driver psycopg.
-    connections: how many at most; a thread that finds none free waits for one.
+    encode: makes the bytes that read_encoded() gives.
+    connections: how many at most; a thread that finds none free waits for one. read_encoded()
+        holds others, one for each that ever ran at once.
     require_durable: refuse a PostgreSQL that may forget acknowledged commits.
 
     epoch names this register's sequence of change numbers; operators are the mailbox
@@ -64,7 +70,14 @@ class Store:
     Raises UnsafeDatabase where the register may not run on it, DBAPIError where it is away.
     """
 
-    def __init__(self, database_url: str, *, connections: int, require_durable: bool = True) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        encode: Callable[[Person], bytes],
+        *,
+        connections: int,
+        require_durable: bool = True,
+    ) -> None:
         self._engine = create_engine(
             database_url,
             pool_size=connections,
@@ -73,7 +86,14 @@ class Store:
             connect_args={"options": _SESSION, "connect_timeout": 2},
         )
         trace_statements(self._engine)
+        keep_prepared(self._engine)
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._one_moment = self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self._encode = encode
+        _, parameters = self._engine.dialect.create_connect_args(self._engine.url)
+        self._held = HeldConnections({**parameters, "connect_timeout": 2}, _SESSION)
         try:
             with self._autocommit.connect() as connection:
                 if require_durable:
@@ -102,6 +122,26 @@ class Store:
                 return do(Reader(connection))
 
         return _run(attempt, deadline)
+
+    def read_one_moment(self, do: Callable[[Reader], Result], *, deadline: float) -> Result:
+        """As read(), but all statements see the same commits, and each may take until the deadline."""
+
+        def attempt() -> Result:
+            with self._one_moment.begin() as connection:
+                _limit_statements(connection, deadline)
+                return do(Reader(connection))
+
+        return _run(attempt, deadline)
+
+    def read_encoded(self, do: Callable[[EncodedReader], Result], *, deadline: float) -> Result:
+        """As read(), for what is read most: persons ready to be sent."""
+
+        def persons(identifiers: Sequence[PersonIdentifier]) -> dict[PersonIdentifier, Person]:
+            return self.read(lambda reader: reader.persons(identifiers), deadline=deadline)
+
+        return _run(
+            lambda: self._held.run(lambda held: do(EncodedReader(held, persons, self._encode))), deadline
+        )
 
     @overload
     def write(self, caller: Caller, do: Callable[[Transaction], Result], *, deadline: float) -> Result: ...
@@ -142,8 +182,8 @@ class Store:
 
         def attempt() -> Result | Answer:
             with self._engine.begin() as connection:
-                _limit_statements(connection, deadline)
-                transaction = Transaction(connection, caller, self.digest)
+                prepared_on(connection).begin(_milliseconds_until(deadline))
+                transaction = Transaction(connection, caller, self.digest, self._encode)
                 if request is None:
                     return do(transaction)
                 first = transaction.first_answer(name, request)
@@ -173,6 +213,7 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        self._held.close()
 
     def _caller_name(self, caller: Caller) -> str:
         if caller.kind is not CallerKind.CITIZEN:
@@ -187,9 +228,15 @@ class Store:
 def _run(attempt: Callable[[], Result], deadline: float) -> Result:
     """Run the attempt again on what a second run can cure, and turn the rest into refusals."""
     try:
+        try:
+            return _in_time(attempt, deadline)
+        except (DBAPIError, psycopg.Error) as error:
+            if not _is_curable(error):
+                raise
+        # Only now: retrying costs as much as a small read, also where nothing has to be tried again.
         result: Result = _retrying(_in_time, attempt, deadline)
         return result
-    except DBAPIError as error:
+    except (DBAPIError, psycopg.Error) as error:
         # Not chained: a driver's message may quote what it was given.
         if _is_disconnect(error):
             raise Refusal(Reason.DATABASE_UNAVAILABLE) from None
@@ -212,10 +259,9 @@ def _is_curable(error: BaseException) -> bool:
 
 def _gives_up(state: tenacity.RetryCallState) -> bool:
     deadline: float = state.args[1]
-    return state.attempt_number >= _MOST_ATTEMPTS or time.monotonic() >= deadline
+    return state.attempt_number >= _MOST_RETRIES or time.monotonic() >= deadline
 
 
-# Made once: that takes as long as a small read.
 _retrying = tenacity.Retrying(
     retry=tenacity.retry_if_exception(_is_curable),
     stop=_gives_up,
@@ -225,14 +271,18 @@ _retrying = tenacity.Retrying(
 
 
 def _limit_statements(connection: Connection, deadline: float) -> None:
-    milliseconds = max(1, int((deadline - time.monotonic()) * 1000))
     connection.execute(
-        text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": str(milliseconds)}
+        text("SELECT set_config('statement_timeout', :limit, true)"),
+        {"limit": str(_milliseconds_until(deadline))},
     )
 
 
+def _milliseconds_until(deadline: float) -> int:
+    return max(1, int((deadline - time.monotonic()) * 1000))
+
+
 def _sqlstate(error: BaseException) -> str | None:
-    original = getattr(error, "orig", None)
+    original = error.orig if isinstance(error, DBAPIError) else error
     return original.sqlstate if isinstance(original, psycopg.Error) else None
 
 
@@ -241,9 +291,10 @@ def _is_conflict(error: BaseException) -> bool:
 
 
 def _is_disconnect(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and (
-        error.connection_invalidated
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return (
+        (isinstance(error, DBAPIError) and error.connection_invalidated)
         or _sqlstate(error) in _AWAY
         # No state at all: the connection could not be opened, or broke.
-        or (isinstance(error.orig, psycopg.OperationalError) and _sqlstate(error) is None)
+        or (isinstance(original, psycopg.OperationalError) and _sqlstate(error) is None)
     )

@@ -91,6 +91,10 @@ person = Table(
     *_contact("mobile"),
     Column("change_number", BigInteger, nullable=False, unique=True),
     Column("deletion_reason", Text),
+    # What public bodies read, ready to be sent (server/encoded_person.py); NULL until the job has
+    # made it. Its first 8 bytes are the change number that it was made for: a trigger in
+    # migrations/ takes away what an update has left stale.
+    Column("encoded", LargeBinary),
     CheckConstraint("identifier ~ '^[0-9]{11}$'", name="identifier"),
     _one_of("status", "ACTIVE", "DELETED"),
     _one_of("language", "nb", "nn", "en", "se"),
@@ -121,6 +125,7 @@ person = Table(
         )
         for kind in ("email", "mobile")
     ),
+    Index("person_unencoded_idx", "id", postgresql_where=text("encoded IS NULL")),
 )
 
 # Values whose sharing is to be counted anew, noted with the change that made it so. No value
@@ -242,4 +247,39 @@ message = Table(
     _one_of("state", "QUEUED", "SENT", "DELIVERED", "FAILED", "SUPPRESSED", "SUPERSEDED"),
     UniqueConstraint("change_number", "kind"),
     Index("message_due_idx", "channel", "not_before_time", postgresql_where=text("state = 'QUEUED'")),
+)
+
+# Imports, so that one that was cut off goes on where it was.
+person_import = Table(
+    "person_import",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("check_only", Boolean, nullable=False),
+    # All rows up to this one are done.
+    Column("received_row", BigInteger, nullable=False),
+    Column("loaded_count", BigInteger, nullable=False),
+    Column("present_count", BigInteger, nullable=False),
+    Column("rejected_count", BigInteger, nullable=False),
+    _time("created_time", nullable=False),
+    _time("finished_time"),
+)
+
+# The change numbers that an import took: by them a row that comes twice is told from one whose
+# person was there before.
+person_import_chunk = Table(
+    "person_import_chunk",
+    metadata,
+    Column("import_id", ForeignKey("person_import.id", ondelete="CASCADE"), primary_key=True),
+    Column("first_change_number", BigInteger, primary_key=True),
+    Column("last_change_number", BigInteger, nullable=False),
+)
+
+# Rows that an import did not take, and why; never what stood in them.
+person_import_rejection = Table(
+    "person_import_rejection",
+    metadata,
+    Column("import_id", ForeignKey("person_import.id", ondelete="CASCADE"), primary_key=True),
+    Column("row", BigInteger, primary_key=True),
+    Column("field", Text, nullable=False),
+    Column("reason", Text, nullable=False),
 )

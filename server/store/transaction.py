@@ -1,7 +1,7 @@
 """What one transaction can do: read persons, lock one, record a change."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,15 +15,26 @@ from server.domain.errors import Reason, Refusal
 from server.domain.identifiers import OrganisationNumber, PersonIdentifier
 from server.domain.person import Change, Language, OperatorState, Person
 from server.store import tables
+from server.store.prepared import prepared_on
 from server.store.rows import (
     Digest,
     load_persons,
     mailbox_values,
+    person_of,
     person_values,
     select_persons,
 )
-from server.store.shared_contact import note_for_recount, value_of
+from server.store.shared_contact import note_for_recount
 from server.store.trace_parent import current_trace_parent
+from server.store.write_statements import (
+    CHANGE_PERSON,
+    CLAIM_REQUEST,
+    ENTER_PERSON,
+    FIRST_ANSWER,
+    KEEP_ANSWER,
+    LOCK_PERSON,
+    MAILBOXES,
+)
 
 NO_MOBILE = "NO_MOBILE"
 
@@ -69,21 +80,23 @@ class Transaction(Reader):
     the counter, whose lock is held until the commit.
     """
 
-    def __init__(self, connection: Connection, caller: Caller, digest: Digest) -> None:
+    def __init__(
+        self, connection: Connection, caller: Caller, digest: Digest, encode: Callable[[Person], bytes]
+    ) -> None:
         super().__init__(connection)
+        self._run = prepared_on(connection).run
         self._caller_kind = caller.kind
         self._digest = digest
+        self._encode = encode
         self._row_ids: dict[PersonIdentifier, int] = {}
 
     def person(self, identifier: PersonIdentifier) -> Person:
         """The person, locked until the end; NOT_REGISTERED for one without a row."""
-        table = tables.person
-        self.connection.execute(select(table.c.id).where(table.c.identifier == identifier).with_for_update())
-        # A statement of its own: the one that waited for the lock may have read mailboxes
-        # from before the wait.
-        for row_id, person in load_persons(self.connection, select_persons([identifier])).items():
-            self._row_ids[identifier] = row_id
-            return person
+        for row in self._run(LOCK_PERSON, identifier=identifier):
+            self._row_ids[identifier] = row["id"]
+            # A statement of its own: the one that waited for the lock would read mailboxes from
+            # before the wait.
+            return person_of(row, self._run(MAILBOXES, person_id=row["id"]))
         return Person(identifier=identifier)
 
     def record(self, changes: Sequence[Change], now: datetime) -> list[int]:
@@ -100,38 +113,22 @@ class Transaction(Reader):
         for change in real:
             self._lock_what_follows(change)
         note_for_recount(self.connection, self._digest, real)
-        numbers = iter(self._take_change_numbers(len(real)))
         return [
-            self._write(change, next(numbers), now) if change.fields() else change.before.change_number
-            for change in changes
+            self._write(change, now) if change.fields() else change.before.change_number for change in changes
         ]
 
-    def _write(self, change: Change, number: int, now: datetime) -> int:
-        fields = change.fields()
-        after = replace(change.after, change_number=number)
-        row_id = self._write_person(change.before, after)
+    def _write(self, change: Change, now: datetime) -> int:
+        # From here on the counter is locked.
+        row_id, number = self._write_person(change, now)
         if change.takes_over:
             self._move_record(self._row_ids[change.takes_over], row_id)
         self._write_mailboxes(row_id, change)
         self._note_mailbox_changes([(row_id, operator, number) for operator in change.operators_concerned()])
-        self.connection.execute(
-            insert(tables.history),
-            [
-                {
-                    "person_id": row_id,
-                    "change_number": number,
-                    "changed_time": now,
-                    "field": field,
-                    "caller_kind": self._caller_kind.value,
-                }
-                for field in fields
-            ],
-        )
         self._write_deliveries(row_id, change, number)
         chosen = change.newly_chosen()
         if chosen:
-            self._write_message(row_id, after, chosen)
-        if ContactKind.MOBILE in fields and ContactKind.MOBILE not in after.contacts:
+            self._write_message(row_id, replace(change.after, change_number=number), chosen)
+        if _loses_mobile(change):
             self._forget_recipient(row_id)
         return number
 
@@ -148,13 +145,13 @@ class Transaction(Reader):
         note_for_recount(
             self.connection, self._digest, [Change(present[person.identifier], person) for person in new]
         )
-        numbers = self._take_change_numbers(len(new))
+        numbers = self.take_change_numbers(len(new))
         numbered = [
             replace(person, change_number=number) for number, person in zip(numbers, new, strict=True)
         ]
         rows = self.connection.execute(
             insert(table).returning(table.c.identifier, table.c.id),
-            [person_values(each, self._digest) for each in numbered],
+            [self._person_values(each) for each in numbered],
         )
         row_ids = {row.identifier: row.id for row in rows}
         boxes = [(row_ids[person.identifier], person, box) for person in numbered for box in person.mailboxes]
@@ -173,35 +170,23 @@ class Transaction(Reader):
 
         Waits for the same request under way elsewhere. Raises Refusal: REQUEST_ID_REUSED.
         """
-        table = tables.request
         key = {"caller": caller, "request_id": request.request_id}
-        # By the row it returns: SQLAlchemy gives no count of rows for an INSERT.
-        claimed = self.connection.scalar(
-            upsert(table)
-            .values(**key, body_hash=request.body_hash)
-            .on_conflict_do_nothing()
-            .returning(table.c.request_id)
-        )
-        if claimed is not None:
+        if self._run(CLAIM_REQUEST, **key, body_hash=request.body_hash):
             return None
-        stored = self.connection.execute(
-            select(table).where(table.c.caller == caller, table.c.request_id == request.request_id)
-        ).one()
-        if stored.body_hash != request.body_hash:
+        [first] = self._run(FIRST_ANSWER, **key)
+        if first["body_hash"] != request.body_hash:
             raise Refusal(Reason.REQUEST_ID_REUSED)
-        return Answer(stored.result, stored.change_number, stored.affected_count, duplicate=True)
+        return Answer(first["result"], first["change_number"], first["affected_count"], duplicate=True)
 
     def keep_answer(self, caller: str, request: WriteRequest, answer: Answer) -> None:
         """Store the answer with the claimed request id."""
-        table = tables.request
-        self.connection.execute(
-            update(table)
-            .where(table.c.caller == caller, table.c.request_id == request.request_id)
-            .values(
-                result=answer.result,
-                change_number=answer.change_number,
-                affected_count=answer.affected_count,
-            )
+        self._run(
+            KEEP_ANSWER,
+            caller=caller,
+            request_id=request.request_id,
+            result=answer.result,
+            change_number=answer.change_number,
+            affected_count=answer.affected_count,
         )
 
     def _lock_what_follows(self, change: Change) -> None:
@@ -212,7 +197,7 @@ class Transaction(Reader):
             return
         if change.operators_to_tell():
             self._lock(tables.delivery, row_id)
-        if change.newly_chosen() or ContactKind.MOBILE in change.fields():
+        if change.newly_chosen() or _loses_mobile(change):
             self._lock(tables.message, row_id)
 
     def _lock(self, table: Any, row_id: int) -> None:
@@ -220,7 +205,8 @@ class Transaction(Reader):
             select(table.c.id).where(table.c.person_id == row_id).order_by(table.c.id).with_for_update()
         )
 
-    def _take_change_numbers(self, count: int) -> range:
+    def take_change_numbers(self, count: int) -> range:
+        """The next change numbers. The counter is locked from here on: nothing may wait after it."""
         table = tables.register
         last: int = self.connection.execute(
             update(table)
@@ -229,24 +215,23 @@ class Transaction(Reader):
         ).scalar_one()
         return range(last - count + 1, last + 1)
 
-    def _write_person(self, before: Person, after: Person) -> int:
-        table = tables.person
-        row_id = self._row_ids.get(after.identifier)
-        if row_id is not None:
-            values = person_values(after, self._digest)
-            for kind in ContactKind:
-                # One that code from before left without is given by the job, which counts it then.
-                if value_of(before, kind) == value_of(after, kind):
-                    del values[f"{kind}_digest"]
-            self.connection.execute(update(table).where(table.c.id == row_id).values(values))
-            return row_id
+    def _write_person(self, change: Change, now: datetime) -> tuple[int, int]:
+        """Take a number, write the person's row and history; the row's id and the number."""
+        identifier = change.after.identifier
         # Two who enter the same new person at once: the later finds the row here, after the
         # counter let it pass, and its whole transaction is run again.
-        new_row_id: int = self.connection.execute(
-            insert(table).values(person_values(after, self._digest)).returning(table.c.id)
-        ).scalar_one()
-        self._row_ids[after.identifier] = new_row_id
-        return new_row_id
+        [row] = self._run(
+            CHANGE_PERSON if identifier in self._row_ids else ENTER_PERSON,
+            **self._person_values(change.after),
+            now=now,
+            fields=[str(field) for field in change.fields()],
+            caller_kind=self._caller_kind.value,
+        )
+        self._row_ids[identifier] = row["id"]
+        return row["id"], row["last_change_number"]
+
+    def _person_values(self, person: Person) -> dict[str, Any]:
+        return {**person_values(person, self._digest), "encoded": self._encode(person)}
 
     def _move_record(self, of: int, to: int) -> None:
         for table in (tables.history, tables.message):
@@ -288,6 +273,9 @@ class Transaction(Reader):
         )
 
     def _write_deliveries(self, row_id: int, change: Change, number: int) -> None:
+        told = change.operators_to_tell()
+        if not told:
+            return
         # A new change makes the delivery due at once and counts its attempts anew; it leaves
         # a lease alone, whose holder will find that its number is no longer the last.
         due = {
@@ -299,7 +287,7 @@ class Transaction(Reader):
             "refused": False,
             "trace_parent": current_trace_parent(),
         }
-        for operator in change.operators_to_tell():
+        for operator in told:
             self.connection.execute(
                 upsert(tables.delivery)
                 .values(operator=operator, person_id=row_id, **due)
@@ -341,6 +329,10 @@ class Transaction(Reader):
         self.connection.execute(
             of_person.where(_queued_and_not_leased()).values(state="SUPPRESSED", reason_code=NO_MOBILE)
         )
+
+
+def _loses_mobile(change: Change) -> bool:
+    return ContactKind.MOBILE in change.before.contacts and ContactKind.MOBILE not in change.after.contacts
 
 
 def _queued_and_not_leased() -> ColumnElement[bool]:

@@ -1,5 +1,6 @@
 """Callers that may call anything, and the database beside the server."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from server.__main__ import Server
+from server.store.encoded_reads import EncodedReader
 from tests.server.database import connect
 from tests.server.rpcs import Rpcs
 
@@ -47,3 +49,30 @@ def spans(exporter: InMemorySpanExporter) -> Callable[[], list[ReadableSpan]]:
     """The spans that ended since the test began."""
     exporter.clear()
     return lambda: list(exporter.get_finished_spans())
+
+
+@pytest.fixture
+def statements(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """SQL that calls and streams run, not counting what the server does by itself."""
+    seen: list[str] = []
+
+    def spy_on(owner: Any, method: str) -> None:
+        original = getattr(owner, method)
+
+        def noting(self: Any, statement: Any, *arguments: Any, **named: Any) -> Any:
+            if threading.current_thread().name.startswith(("call", "stream_")):
+                seen.append(str(statement))
+            return original(self, statement, *arguments, **named)
+
+        monkeypatch.setattr(owner, method, noting)
+
+    spy_on(psycopg.Cursor, "execute")
+    # Past the cursors.
+    spy_on(EncodedReader, "_execute")
+    return seen
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imports take so few persons at a time that a few take many."""
+    monkeypatch.setattr("server.person_import.CHUNK", 7)

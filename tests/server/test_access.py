@@ -1,7 +1,5 @@
 """Who may call what; and that whoever may not is turned away before anything is read."""
 
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -10,7 +8,6 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from krr.v1 import citizen_service_pb2, register_service_pb2
 from pydantic import ValidationError
-from sqlalchemy import event
 
 from server import access
 from server.__main__ import Server
@@ -36,20 +33,6 @@ SERVICE_OF = {
 }
 ON_BEHALF = ("CitizenService/GetPerson", "CitizenService/RegisterPerson")
 TURNED_AWAY = ("CREDENTIAL_MISSING", "CREDENTIAL_REFUSED", "CALLER_NOT_ALLOWED")
-
-
-@pytest.fixture
-def statements(server: Server) -> Iterator[list[str]]:
-    """SQL that calls have run, not counting the watch on the database."""
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if threading.current_thread().name.startswith(("call", "stream_")):
-            seen.append(statement)
-
-    event.listen(server._store._engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(server._store._engine, "before_cursor_execute", note)
 
 
 def test_each_rpc_is_for_its_callers_only_and_others_are_turned_away_without_a_query(

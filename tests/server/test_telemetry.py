@@ -46,9 +46,9 @@ def test_a_call_and_its_statements_are_spans_of_the_callers_trace(
     }
     assert all(span.parent == call.context for span in statements)
     names = [span.name for span in statements]
-    for name in ("INSERT request", "SELECT person", "UPDATE register", "INSERT history", "INSERT message"):
+    for name in ("INSERT request", "SELECT person", "WITH register person history", "INSERT message"):
         assert name in names
-    assert names.index("UPDATE register") > names.index("SELECT person")
+    assert names.index("WITH register person history") > names.index("SELECT person")
 
 
 def test_a_span_of_a_statement_has_its_name_and_nothing_else_of_it(

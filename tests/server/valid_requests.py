@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -15,8 +16,10 @@ from krr.v1 import (
     citizen_service_pb2,
     delivery_service_pb2,
     mailbox_operator_service_pb2,
+    person_import_pb2,
     person_pb2,
     register_service_pb2,
+    statistics_pb2,
 )
 
 from tests.people import DIGIPOST, EBOKS, KARI, NIELS, OLA, PUBLIC_BODY, register_request, request_id
@@ -110,7 +113,7 @@ def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
         | _of_citizens(fresh)
         | _of_operators(mailboxes.cursor)
         | _of_adapters(delivery, message)
-        | _of_staff(delivery.delivery_id, message.message_id)
+        | _of_staff(delivery.delivery_id, message.message_id, _import_begun(rpcs))
     )
 
 
@@ -217,7 +220,7 @@ def _of_adapters(delivery: Any, message: Any) -> dict[str, Valid]:
     }
 
 
-def _of_staff(delivery_id: int, message_id: str) -> dict[str, Valid]:
+def _of_staff(delivery_id: int, message_id: str, import_id: str) -> dict[str, Valid]:
     pb = admin_service_pb2
     long_ago = time_ago(days=30)
     contact: dict[str, Any] = {
@@ -241,6 +244,9 @@ def _of_staff(delivery_id: int, message_id: str) -> dict[str, Valid]:
         ],
         chosen_operator_organisation_number=DIGIPOST,
     )
+    imported = pb.PersonToLoad()
+    imported.CopyFrom(person)
+    imported.identifier = next(islice(people(), 1, None))
     requests = {
         "LoadPersons": pb.LoadPersonsRequest(request_id=request_id(), persons=[person]),
         "ReplaceIdentifier": pb.ReplaceIdentifierRequest(
@@ -255,6 +261,14 @@ def _of_staff(delivery_id: int, message_id: str) -> dict[str, Valid]:
         "RetryDeliveries": pb.RetryDeliveriesRequest(request_id=request_id(), delivery_ids=[delivery_id]),
         "ListMessages": pb.ListMessagesRequest(state=pb.MESSAGE_STATE_QUEUED, change_number=2, page_size=10),
         "RetryMessages": pb.RetryMessagesRequest(request_id=request_id(), message_ids=[message_id]),
+        "ImportPersons": pb.ImportPersonsRequest(
+            import_id=request_id(), rows=[pb.ImportRow(row=1, person=imported)], last=True
+        ),
+        "GetImport": person_import_pb2.GetImportRequest(import_id=import_id),
+        "ListImportRejections": person_import_pb2.ListImportRejectionsRequest(
+            import_id=import_id, page_size=10
+        ),
+        "GetStatistics": statistics_pb2.GetStatisticsRequest(),
     }
     return {f"AdminService/{name}": Valid(ADMINISTRATOR, request) for name, request in requests.items()}
 
@@ -287,6 +301,13 @@ def _kari_opens_a_mailbox_at_eboks(rpcs: Rpcs) -> None:
             event_id=request_id(), identifier=KARI, address="kari-nordmann-eboks"
         ),
     )
+
+
+def _import_begun(rpcs: Rpcs) -> str:
+    import_id = request_id()
+    begin = admin_service_pb2.ImportPersonsRequest(import_id=import_id)
+    _ok(rpcs, "AdminService/ImportPersons", ADMINISTRATOR, begin)
+    return import_id
 
 
 def _leased(rpcs: Rpcs) -> tuple[Any, Any]:

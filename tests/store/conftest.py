@@ -7,13 +7,14 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from server.encoded_person import encode_person
 from server.store.store import Store
 
 
 @pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
     """The store of an empty register, with a connection for each thread of a test."""
-    opened = Store(database_url, connections=12, require_durable=False)
+    opened = Store(database_url, encode_person, connections=12, require_durable=False)
     yield opened
     opened.close()
 

@@ -73,7 +73,7 @@ def write_as_code_from_before(
 
 def recount_all(store: Store) -> int:
     """Recount until there is nothing more to do; returns in how many steps."""
-    done = 0
+    done = 1
     while recount(store, NOW, in_time()):
         done += 1
         assert done < 500, "the recount makes work for itself"

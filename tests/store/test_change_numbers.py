@@ -8,13 +8,13 @@ from functools import partial
 
 import psycopg
 import pytest
+from krr.v1 import person_pb2, register_service_pb2
 
+from server import encoded_person, translate
 from server.domain.contact import ContactKind
 from server.domain.errors import Refusal
-from server.domain.identifiers import PersonIdentifier
 from server.domain.person import Change, DeletionReason, Person, Status
 from server.store.deliveries import lease_deliveries
-from server.store.feed import changed_persons
 from server.store.store import Store
 from server.store.transaction import Answer, Transaction
 from tests.store import steps
@@ -63,25 +63,28 @@ def _write_much(store: Store, seed: int) -> int:
     return done
 
 
-def _read_on(store: Store, after: int, limit: int) -> list[Person]:
-    return store.read(lambda reader: changed_persons(reader, after, limit), deadline=in_time())
+def _read_on(store: Store, after: int, limit: int) -> tuple[list[person_pb2.Person], int]:
+    """The next page as readers get it, and its cursor."""
+    persons, last, _ = store.read_encoded(lambda reader: reader.changed(after, limit), deadline=in_time())
+    page = encoded_person.changes(persons)
+    return list(register_service_pb2.ListChangesResponse.FromString(page).persons), last
 
 
-def _follow(store: Store, writers: list[Future[int]]) -> dict[PersonIdentifier, Person]:
+def _follow(store: Store, writers: list[Future[int]]) -> dict[str, person_pb2.Person]:
     """A reader's copy, kept page by page until the writers have ended and no page is left."""
-    chance, copy, cursor = random.Random(0), dict[PersonIdentifier, Person](), 0
+    chance, copy, cursor = random.Random(0), dict[str, person_pb2.Person](), 0
     while True:
         last = all(writer.done() for writer in writers)
-        page = _read_on(store, cursor, chance.randint(1, 20))
+        before = cursor
+        page, cursor = _read_on(store, cursor, chance.randint(1, 20))
         numbers = [person.change_number for person in page]
         assert numbers == sorted(set(numbers)), "in order of change number"
         assert len({person.identifier for person in page}) == len(page), "each person once per page"
-        assert not numbers or numbers[0] > cursor, "only what comes after the cursor"
+        assert not numbers or before < numbers[0] <= numbers[-1] == cursor, "only what comes after the cursor"
         for person in page:
             known = copy.get(person.identifier)
             assert known is None or known.change_number < person.change_number, "no person goes back"
             copy[person.identifier] = person
-        cursor = numbers[-1] if numbers else cursor
         if last and not page:
             return copy
 
@@ -92,7 +95,11 @@ def test_a_reader_of_the_feed_ends_with_what_the_register_holds(store: Store) ->
         copy = threads.submit(_follow, store, writers).result()
 
     persons = store.read(lambda reader: reader.persons(PERSONS), deadline=in_time())
-    held = {name: person for name, person in persons.items() if person.status is not Status.NOT_REGISTERED}
+    held = {
+        name: translate.person_to(person)
+        for name, person in persons.items()
+        if person.status is not Status.NOT_REGISTERED
+    }
     assert copy == held
     enough_to_prove_something = WRITERS * WRITES / 4
     assert sum(writer.result() for writer in writers) > enough_to_prove_something
@@ -115,12 +122,12 @@ def test_what_is_not_committed_is_not_in_the_feed_and_holds_up_nobody_who_reads(
     def do(transaction: Transaction) -> None:
         before = transaction.person(OLA)
         transaction.record([Change(before, before.reserve(NOW))], NOW)
-        seen_inside.extend(person.change_number for person in _read_on(store, 0, 10))
+        seen_inside.extend(person.change_number for person in _read_on(store, 0, 10)[0])
 
     store.write(steps.ADMINISTRATOR, do, deadline=in_time())
 
     assert seen_inside == [1]
-    assert [person.change_number for person in _read_on(store, 0, 10)] == [2]
+    assert [person.change_number for person in _read_on(store, 0, 10)[0]] == [2]
 
 
 def test_a_write_that_waits_for_an_adapter_holds_up_no_other_write(store: Store) -> None:
@@ -155,12 +162,12 @@ def test_a_deleted_person_stands_in_the_feed_as_a_tombstone(store: Store) -> Non
     register(store, KARI)
     write(store, OLA, lambda person: person.delete(DeletionReason.OWN_CHOICE))
 
-    kari, ola = _read_on(store, 0, 10)
-    assert (kari.identifier, kari.status) == (KARI, Status.ACTIVE)
-    assert ola == Person(
+    (kari, ola), _ = _read_on(store, 0, 10)
+    assert (kari.identifier, kari.status) == (KARI, person_pb2.PERSON_STATUS_ACTIVE)
+    assert ola == person_pb2.Person(
         identifier=OLA,
-        status=Status.DELETED,
-        deletion_reason=DeletionReason.OWN_CHOICE,
+        status=person_pb2.PERSON_STATUS_DELETED,
+        deletion_reason=person_pb2.DELETION_REASON_OWN_CHOICE,
         change_number=3,
     )
 
@@ -192,7 +199,7 @@ def test_loaded_persons_stand_in_the_feed_in_order_and_create_no_work(
     entered = store.write(steps.ADMINISTRATOR, lambda each: each.load(loaded), deadline=in_time())
 
     assert entered == len(PERSONS)
-    assert [person.change_number for person in _read_on(store, 1, 100)] == list(range(2, len(PERSONS) + 2))
+    assert [person.change_number for person in _read_on(store, 1, 100)[0]] == list(range(2, len(PERSONS) + 2))
     assert person_of(store, OLA).change_number == 1
     assert database.execute("SELECT count(*) FROM delivery").fetchone() == (0,)
     assert database.execute("SELECT count(*) FROM message").fetchone() == (0,)

@@ -9,6 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, NullPool, create_engine, text
 
+from server.encoded_person import encode_person
 from server.store import private_postgres, schema
 from server.store.schema import UnsafeDatabase
 from server.store.store import Store
@@ -91,7 +92,7 @@ def test_each_register_has_an_epoch_and_a_key_of_its_own(database_url: str, empt
 
 def test_an_empty_database_is_refused_with_what_to_do(empty_database_url: str) -> None:
     with pytest.raises(UnsafeDatabase, match=r"has schema none, .* needs \d+: run `make migrate`"):
-        Store(empty_database_url, connections=1, require_durable=False)
+        Store(empty_database_url, encode_person, connections=1, require_durable=False)
 
 
 def test_a_schema_that_the_code_does_not_know_is_refused(
@@ -99,12 +100,12 @@ def test_a_schema_that_the_code_does_not_know_is_refused(
 ) -> None:
     database.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(UnsafeDatabase, match="has schema 9999, this server needs"):
-        Store(database_url, connections=1, require_durable=False)
+        Store(database_url, encode_person, connections=1, require_durable=False)
 
 
 def test_a_postgresql_without_fsync_is_refused(database_url: str) -> None:
     with pytest.raises(UnsafeDatabase, match=r"fsync = off .* set fsync = on"):
-        Store(database_url, connections=1)
+        Store(database_url, encode_person, connections=1)
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +120,14 @@ def durable() -> Iterator[str]:
 
 
 def test_a_postgresql_as_it_comes_is_accepted(durable: str) -> None:
-    Store(durable, connections=1).close()
+    Store(durable, encode_person, connections=1).close()
 
 
 def test_a_database_that_does_not_wait_for_commits_is_refused(durable: str) -> None:
     with connect(durable) as database:
         database.execute("ALTER DATABASE krr SET synchronous_commit = off")
         with pytest.raises(UnsafeDatabase, match="synchronous_commit = off"):
-            Store(durable, connections=1)
+            Store(durable, encode_person, connections=1)
         database.execute("ALTER DATABASE krr RESET synchronous_commit")
 
 
@@ -141,4 +142,4 @@ def test_a_postgresql_that_may_forget_commits_is_refused_by_each_setting(durable
                 time.sleep(0.01)
             if value == "off":
                 with pytest.raises(UnsafeDatabase, match=f"{setting} = off"):
-                    Store(durable, connections=1)
+                    Store(durable, encode_person, connections=1)

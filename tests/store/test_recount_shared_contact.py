@@ -9,19 +9,21 @@ from structlog.testing import capture_logs
 
 from server.domain.errors import Reason
 from server.domain.person import Change
-from server.jobs.recount_shared_contact import RecountSharedContact, recount
+from server.jobs.recount_shared_contact import recount, recount_shared_contact
 from server.store import shared_contact
 from server.store.store import Store
 from server.store.transaction import Transaction
 from tests.store.sharing import (
     ADDRESS,
     EMAIL,
+    NUMBER,
     OTHER_ADDRESS,
     enter,
     history,
     recount_all,
     shared,
     somebody_waits_for_a_lock,
+    update,
     wait_until,
     write_as_code_from_before,
 )
@@ -29,6 +31,7 @@ from tests.store.steps import (
     A_DAY,
     ADMINISTRATOR,
     KARI,
+    MOBILE,
     NOW,
     OLA,
     in_time,
@@ -89,6 +92,51 @@ def test_who_changes_while_the_recount_waits_is_counted_as_changed(
     assert ("email_shared", "register") not in history(database, OLA) + history(database, KARI)
 
 
+def test_the_recount_locks_in_the_order_of_identifiers_so_that_nobody_who_does_so_too_meets_a_deadlock(
+    store: Store, database: psycopg.Connection
+) -> None:
+    # Row ids in the other order.
+    assert KARI < OLA
+    for identifier in (OLA, KARI):
+        enter(store, identifier, {EMAIL: ADDRESS})
+    counting = threading.Thread(target=recount_all, args=(store,))
+
+    def do(transaction: Transaction) -> None:
+        transaction.person(KARI)
+        counting.start()
+        wait_until(partial(somebody_waits_for_a_lock, database))
+        # Fails where it is locked.
+        database.execute("SELECT FROM person WHERE identifier = %s FOR UPDATE NOWAIT", (OLA,))
+
+    store.write(ADMINISTRATOR, do, deadline=in_time())
+    counting.join(timeout=10)
+    assert shared(store, OLA, KARI) == [True, True]
+
+
+def test_the_flag_of_a_value_without_digest_stays_while_that_of_the_other_value_is_corrected(
+    store: Store, database: psycopg.Connection
+) -> None:
+    for identifier in (OLA, KARI):
+        enter(store, identifier, {EMAIL: ADDRESS})
+    recount_all(store)
+    write_as_code_from_before(database, KARI, "Kari@example.com")
+    for identifier in (OLA, KARI):
+        update(store, identifier, {MOBILE: NUMBER})
+    counting = threading.Thread(target=recount, args=(store, NOW, in_time()))
+
+    def do(transaction: Transaction) -> None:
+        # Gets no digest while it is locked.
+        transaction.person(KARI)
+        counting.start()
+        wait_until(partial(somebody_waits_for_a_lock, database))
+
+    store.write(ADMINISTRATOR, do, deadline=in_time())
+    counting.join(timeout=10)
+    assert shared(store, KARI, kind=MOBILE) == shared(store, KARI) == [True]
+    recount_all(store)
+    assert shared(store, OLA, KARI) == [False, False]
+
+
 def test_a_recount_that_is_cut_off_leaves_its_work_to_the_next(
     store: Store, database: psycopg.Connection
 ) -> None:
@@ -117,14 +165,15 @@ def test_while_one_counts_another_leaves_it_to_that_one(store: Store) -> None:
 
     store.write(ADMINISTRATOR, do, deadline=in_time())
     assert shared(store, OLA, KARI) == [False, False]
-    assert recount(store, NOW, in_time())
+    recount(store, NOW, in_time())
+    assert shared(store, OLA, KARI) == [True, True]
 
 
 def test_the_job_goes_on_after_a_fault_and_ends_when_told(store: Store, database: psycopg.Connection) -> None:
     enter(store, OLA, {EMAIL: ADDRESS})
     enter(store, KARI, {EMAIL: ADDRESS})
     database.execute("ALTER TABLE shared_recount RENAME TO gone")
-    job = RecountSharedContact(store, lambda: NOW)
+    job = recount_shared_contact(store, lambda: NOW)
 
     with capture_logs() as told:
         job.start()
@@ -134,7 +183,8 @@ def test_the_job_goes_on_after_a_fault_and_ends_when_told(store: Store, database
     job.end()
 
     assert told[0] == {
-        "event": "not_recounted",
+        "event": "step_failed",
+        "job": "recount-shared-contact",
         "exception": "ProgrammingError",
         "log_level": "warning",
     }

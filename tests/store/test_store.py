@@ -14,6 +14,7 @@ from server.domain.contact import ContactKind
 from server.domain.errors import Reason
 from server.domain.identifiers import PersonIdentifier
 from server.domain.person import Change
+from server.encoded_person import encode_person
 from server.store.store import Store
 from server.store.transaction import Answer, Reader, Transaction
 from tests.store import steps
@@ -93,7 +94,7 @@ def test_after_the_deadline_nothing_is_tried(store: Store) -> None:
 
 
 def test_the_deadline_of_one_write_does_not_hang_on_to_its_connection(database_url: str) -> None:
-    store = Store(database_url, connections=1, require_durable=False)
+    store = Store(database_url, encode_person, connections=1, require_durable=False)
     limits: list[str] = []
 
     def do(reader: Reader) -> None:

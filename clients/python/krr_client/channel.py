@@ -16,11 +16,12 @@ from krr_client.errors import RegisterError
 # Seconds; longer than any stream that makes headway should need, and still an end.
 STREAM_TIMEOUT = 3600.0
 
-# Service and name of each call whose answers are a stream.
+# Service and name of each call that streams its requests, its answers or both.
 STREAMS = (
     ("krr.v1.RegisterService", "LookUpPersonsStream"),
     ("krr.v1.RegisterService", "WatchChanges"),
     ("krr.v1.MailboxOperatorService", "WatchMailboxes"),
+    ("krr.v1.AdminService", "ImportPersons"),
 )
 
 # Only UNAVAILABLE is retried: nothing else promises that a second attempt is judged

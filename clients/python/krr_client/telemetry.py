@@ -22,12 +22,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 _OTLP_SETTINGS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
-def configure_telemetry(service_name: str, trace_directory: Path) -> None:
-    """Set up logging and tracing of this process; once, before anything else starts.
-
-    service_name: "service.name" of the spans, and the name of the file of spans in
-        trace_directory (made if missing) where no OTLP endpoint is set.
-    """
+def configure_logs() -> None:
+    """Set up logging alone, for a process that does nothing to be traced; it starts no thread."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -39,10 +35,25 @@ def configure_telemetry(service_name: str, trace_directory: Path) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
+
+
+def configure_telemetry(service_name: str, trace_directory: Path, process: int | None = None) -> None:
+    """Set up logging and tracing of this process; once, before anything else starts.
+
+    service_name: "service.name" of the spans, and the name of the file of spans in
+        trace_directory (made if missing) where no OTLP endpoint is set.
+    process: which one, where several do the same work side by side: "service.instance.id" of
+        the spans, and part of the name of the file.
+    """
+    configure_logs()
+    attributes, file = {"service.name": service_name}, service_name
+    if process is not None:
+        attributes["service.instance.id"] = str(process)
+        file = f"{service_name}-{process}"
+    provider = TracerProvider(resource=Resource.create(attributes))
     provider.add_span_processor(
         BatchSpanProcessor(
-            _exporter(trace_directory / f"{service_name}.jsonl"),
+            _exporter(trace_directory / f"{file}.jsonl"),
             schedule_delay_millis=500,
             # To write many at once would hold up the calls meanwhile.
             max_export_batch_size=64,

@@ -697,3 +697,81 @@ class AdminServiceDeletePersonResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AdminServiceDeletePersonResponse: _TypeAlias = AdminServiceDeletePersonResponse  # noqa: Y015
+
+@_typing.final
+class ImportRow(_message.Message):
+    """One row of what is imported."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_FIELD_NUMBER: _builtins.int
+    row: _builtins.int
+    """Its number: 1 or more, rising from row to row within an import; gaps are allowed. Of a
+    file, the line on which it begins.
+    """
+    unreadable_field: _builtins.str
+    """The row could not be read: which field, or "row" for the whole; a-z, 0-9, "_", "." and
+    brackets, at most 64. It stands in the report as INVALID_FIELD.
+    """
+    @_builtins.property
+    def person(self) -> Global___PersonToLoad:
+        """The person."""
+
+    def __init__(
+        self,
+        *,
+        row: _builtins.int = ...,
+        person: Global___PersonToLoad | None = ...,
+        unreadable_field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "person", b"person", "unreadable_field", b"unreadable_field"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "person", b"person", "row", b"row", "unreadable_field", b"unreadable_field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["person", "unreadable_field"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___ImportRow: _TypeAlias = ImportRow  # noqa: Y015
+
+@_typing.final
+class ImportPersonsRequest(_message.Message):
+    """Rows of an import."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORT_ID_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    CHECK_ONLY_FIELD_NUMBER: _builtins.int
+    import_id: _builtins.str
+    """UUID that names the import. In the first message; in the others the same or empty."""
+    last: _builtins.bool
+    """True in the last message of the import: it is finished. Which contact info persons share is
+    counted then, so that the flags are right soon after.
+    """
+    check_only: _builtins.bool
+    """True, in the first message of all, to enter nobody and only report. Rows with the
+    identifier of an earlier row are then found only near each other.
+    """
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportRow]:
+        """At most 1000 rows. Those up to received_row of the import are skipped."""
+
+    def __init__(
+        self,
+        *,
+        import_id: _builtins.str = ...,
+        rows: _abc.Iterable[Global___ImportRow] | None = ...,
+        last: _builtins.bool = ...,
+        check_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_only", b"check_only", "import_id", b"import_id", "last", b"last", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportPersonsRequest: _TypeAlias = ImportPersonsRequest  # noqa: Y015

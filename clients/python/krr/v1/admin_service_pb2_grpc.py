@@ -4,6 +4,8 @@ import grpc
 import warnings
 
 from krr.v1 import admin_service_pb2 as krr_dot_v1_dot_admin__service__pb2
+from krr.v1 import person_import_pb2 as krr_dot_v1_dot_person__import__pb2
+from krr.v1 import statistics_pb2 as krr_dot_v1_dot_statistics__pb2
 
 GRPC_GENERATED_VERSION = '1.80.0'
 GRPC_VERSION = grpc.__version__
@@ -71,6 +73,26 @@ class AdminServiceStub(object):
                 request_serializer=krr_dot_v1_dot_admin__service__pb2.RetryMessagesRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_admin__service__pb2.RetryMessagesResponse.FromString,
                 _registered_method=True)
+        self.ImportPersons = channel.stream_unary(
+                '/krr.v1.AdminService/ImportPersons',
+                request_serializer=krr_dot_v1_dot_admin__service__pb2.ImportPersonsRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_person__import__pb2.ImportPersonsResponse.FromString,
+                _registered_method=True)
+        self.GetImport = channel.unary_unary(
+                '/krr.v1.AdminService/GetImport',
+                request_serializer=krr_dot_v1_dot_person__import__pb2.GetImportRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_person__import__pb2.GetImportResponse.FromString,
+                _registered_method=True)
+        self.ListImportRejections = channel.unary_unary(
+                '/krr.v1.AdminService/ListImportRejections',
+                request_serializer=krr_dot_v1_dot_person__import__pb2.ListImportRejectionsRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_person__import__pb2.ListImportRejectionsResponse.FromString,
+                _registered_method=True)
+        self.GetStatistics = channel.unary_unary(
+                '/krr.v1.AdminService/GetStatistics',
+                request_serializer=krr_dot_v1_dot_statistics__pb2.GetStatisticsRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_statistics__pb2.GetStatisticsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -134,6 +156,38 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportPersons(self, request_iterator, context):
+        """Enters any number of persons as they are given, times included, without telling operators
+        and without messages. Persons that the register already has are left as they are. A row
+        that is not as it must be is kept in the import's report and the others go on. Rows are
+        entered in groups as they come: after a cut, GetImport tells after which row to go on, and
+        rows sent again are skipped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetImport(self, request, context):
+        """Tells how far an import has come. UNKNOWN_IMPORT where nothing of it has arrived.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImportRejections(self, request, context):
+        """Lists the rows that an import did not take, in their order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatistics(self, request, context):
+        """Counts the persons of the register. It reads all of them: some seconds for millions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -171,6 +225,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RetryMessages,
                     request_deserializer=krr_dot_v1_dot_admin__service__pb2.RetryMessagesRequest.FromString,
                     response_serializer=krr_dot_v1_dot_admin__service__pb2.RetryMessagesResponse.SerializeToString,
+            ),
+            'ImportPersons': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportPersons,
+                    request_deserializer=krr_dot_v1_dot_admin__service__pb2.ImportPersonsRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_person__import__pb2.ImportPersonsResponse.SerializeToString,
+            ),
+            'GetImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImport,
+                    request_deserializer=krr_dot_v1_dot_person__import__pb2.GetImportRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_person__import__pb2.GetImportResponse.SerializeToString,
+            ),
+            'ListImportRejections': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImportRejections,
+                    request_deserializer=krr_dot_v1_dot_person__import__pb2.ListImportRejectionsRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_person__import__pb2.ListImportRejectionsResponse.SerializeToString,
+            ),
+            'GetStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatistics,
+                    request_deserializer=krr_dot_v1_dot_statistics__pb2.GetStatisticsRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_statistics__pb2.GetStatisticsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -364,6 +438,114 @@ class AdminService(object):
             '/krr.v1.AdminService/RetryMessages',
             krr_dot_v1_dot_admin__service__pb2.RetryMessagesRequest.SerializeToString,
             krr_dot_v1_dot_admin__service__pb2.RetryMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportPersons(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/krr.v1.AdminService/ImportPersons',
+            krr_dot_v1_dot_admin__service__pb2.ImportPersonsRequest.SerializeToString,
+            krr_dot_v1_dot_person__import__pb2.ImportPersonsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/GetImport',
+            krr_dot_v1_dot_person__import__pb2.GetImportRequest.SerializeToString,
+            krr_dot_v1_dot_person__import__pb2.GetImportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImportRejections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/ListImportRejections',
+            krr_dot_v1_dot_person__import__pb2.ListImportRejectionsRequest.SerializeToString,
+            krr_dot_v1_dot_person__import__pb2.ListImportRejectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/GetStatistics',
+            krr_dot_v1_dot_statistics__pb2.GetStatisticsRequest.SerializeToString,
+            krr_dot_v1_dot_statistics__pb2.GetStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,8 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from krr.v1 import admin_service_pb2 as _admin_service_pb2
+from krr.v1 import person_import_pb2 as _person_import_pb2
+from krr.v1 import statistics_pb2 as _statistics_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -59,6 +61,19 @@ class AdminServiceStub:
     """Lists messages, newest first."""
     RetryMessages: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetryMessagesRequest, _admin_service_pb2.RetryMessagesResponse]
     """Makes queued, failed or suppressed messages due at once, under the same reference."""
+    ImportPersons: _grpc.StreamUnaryMultiCallable[_admin_service_pb2.ImportPersonsRequest, _person_import_pb2.ImportPersonsResponse]
+    """Enters any number of persons as they are given, times included, without telling operators
+    and without messages. Persons that the register already has are left as they are. A row
+    that is not as it must be is kept in the import's report and the others go on. Rows are
+    entered in groups as they come: after a cut, GetImport tells after which row to go on, and
+    rows sent again are skipped.
+    """
+    GetImport: _grpc.UnaryUnaryMultiCallable[_person_import_pb2.GetImportRequest, _person_import_pb2.GetImportResponse]
+    """Tells how far an import has come. UNKNOWN_IMPORT where nothing of it has arrived."""
+    ListImportRejections: _grpc.UnaryUnaryMultiCallable[_person_import_pb2.ListImportRejectionsRequest, _person_import_pb2.ListImportRejectionsResponse]
+    """Lists the rows that an import did not take, in their order."""
+    GetStatistics: _grpc.UnaryUnaryMultiCallable[_statistics_pb2.GetStatisticsRequest, _statistics_pb2.GetStatisticsResponse]
+    """Counts the persons of the register. It reads all of them: some seconds for millions."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -91,6 +106,19 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists messages, newest first."""
     RetryMessages: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RetryMessagesRequest, _admin_service_pb2.RetryMessagesResponse]  # type: ignore[assignment]
     """Makes queued, failed or suppressed messages due at once, under the same reference."""
+    ImportPersons: _aio.StreamUnaryMultiCallable[_admin_service_pb2.ImportPersonsRequest, _person_import_pb2.ImportPersonsResponse]  # type: ignore[assignment]
+    """Enters any number of persons as they are given, times included, without telling operators
+    and without messages. Persons that the register already has are left as they are. A row
+    that is not as it must be is kept in the import's report and the others go on. Rows are
+    entered in groups as they come: after a cut, GetImport tells after which row to go on, and
+    rows sent again are skipped.
+    """
+    GetImport: _aio.UnaryUnaryMultiCallable[_person_import_pb2.GetImportRequest, _person_import_pb2.GetImportResponse]  # type: ignore[assignment]
+    """Tells how far an import has come. UNKNOWN_IMPORT where nothing of it has arrived."""
+    ListImportRejections: _aio.UnaryUnaryMultiCallable[_person_import_pb2.ListImportRejectionsRequest, _person_import_pb2.ListImportRejectionsResponse]  # type: ignore[assignment]
+    """Lists the rows that an import did not take, in their order."""
+    GetStatistics: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetStatisticsRequest, _statistics_pb2.GetStatisticsResponse]  # type: ignore[assignment]
+    """Counts the persons of the register. It reads all of them: some seconds for millions."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the register's own staff does. Nothing here shows personal data, and none of it
@@ -162,5 +190,42 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RetryMessagesResponse, _abc.Awaitable[_admin_service_pb2.RetryMessagesResponse]]:
         """Makes queued, failed or suppressed messages due at once, under the same reference."""
+
+    @_abc_1.abstractmethod
+    def ImportPersons(
+        self,
+        request_iterator: _MaybeAsyncIterator[_admin_service_pb2.ImportPersonsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_person_import_pb2.ImportPersonsResponse, _abc.Awaitable[_person_import_pb2.ImportPersonsResponse]]:
+        """Enters any number of persons as they are given, times included, without telling operators
+        and without messages. Persons that the register already has are left as they are. A row
+        that is not as it must be is kept in the import's report and the others go on. Rows are
+        entered in groups as they come: after a cut, GetImport tells after which row to go on, and
+        rows sent again are skipped.
+        """
+
+    @_abc_1.abstractmethod
+    def GetImport(
+        self,
+        request: _person_import_pb2.GetImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_person_import_pb2.GetImportResponse, _abc.Awaitable[_person_import_pb2.GetImportResponse]]:
+        """Tells how far an import has come. UNKNOWN_IMPORT where nothing of it has arrived."""
+
+    @_abc_1.abstractmethod
+    def ListImportRejections(
+        self,
+        request: _person_import_pb2.ListImportRejectionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_person_import_pb2.ListImportRejectionsResponse, _abc.Awaitable[_person_import_pb2.ListImportRejectionsResponse]]:
+        """Lists the rows that an import did not take, in their order."""
+
+    @_abc_1.abstractmethod
+    def GetStatistics(
+        self,
+        request: _statistics_pb2.GetStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_statistics_pb2.GetStatisticsResponse, _abc.Awaitable[_statistics_pb2.GetStatisticsResponse]]:
+        """Counts the persons of the register. It reads all of them: some seconds for millions."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

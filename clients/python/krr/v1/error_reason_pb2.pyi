@@ -108,6 +108,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The server is being replaced; call again, and of a watch go on from the
     last cursor.
     """
+    ERROR_REASON_UNKNOWN_IMPORT: _ErrorReason.ValueType  # 38
+    """NOT_FOUND. No import has this id; begin it with ImportPersons."""
+    ERROR_REASON_IMPORT_FINISHED: _ErrorReason.ValueType  # 39
+    """FAILED_PRECONDITION. The import is finished and takes no more rows; begin another one."""
+    ERROR_REASON_DUPLICATE_ROW: _ErrorReason.ValueType  # 40
+    """INVALID_ARGUMENT. An earlier row of the import has the same identifier; that one counts."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why something was refused. On a refused call the name without the prefix stands in
@@ -200,4 +206,10 @@ ERROR_REASON_SERVER_ENDING: ErrorReason.ValueType  # 37
 """UNAVAILABLE. The server is being replaced; call again, and of a watch go on from the
 last cursor.
 """
+ERROR_REASON_UNKNOWN_IMPORT: ErrorReason.ValueType  # 38
+"""NOT_FOUND. No import has this id; begin it with ImportPersons."""
+ERROR_REASON_IMPORT_FINISHED: ErrorReason.ValueType  # 39
+"""FAILED_PRECONDITION. The import is finished and takes no more rows; begin another one."""
+ERROR_REASON_DUPLICATE_ROW: ErrorReason.ValueType  # 40
+"""INVALID_ARGUMENT. An earlier row of the import has the same identifier; that one counts."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,13 +1,10 @@
-"""The feeds: persons, and each operator's mailboxes, in the order of their last change."""
+"""An operator's feed: its mailboxes in the order of the last change that concerned them."""
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from server.domain.identifiers import OrganisationNumber, PersonIdentifier
-from server.domain.person import Person
-from server.store import tables
-from server.store.rows import load_persons, persons_in_one_statement
 from server.store.transaction import Reader
 
 
@@ -23,19 +20,6 @@ class HeldMailbox:
     certificate: bytes | None
     receives_public_mail: bool
     change_number: int
-
-
-def changed_persons(reader: Reader, after: int, limit: int) -> list[Person]:
-    """The next persons by change number after `after`, exclusive; tombstones included."""
-    page = (
-        select(tables.person)
-        .where(tables.person.c.change_number > after)
-        .order_by(tables.person.c.change_number)
-        .limit(limit)
-        .subquery("page")
-    )
-    statement = persons_in_one_statement(page).order_by(page.c.change_number)
-    return list(load_persons(reader.connection, statement).values())
 
 
 _CHANGED_MAILBOXES = text("""

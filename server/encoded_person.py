@@ -1,0 +1,154 @@
+"""Persons as bytes that are ready to be sent: how they are stored, and how answers are put together.
+
+What of a person depends neither on who asks nor on when is encoded once, with the write, and
+stored beside the row: to build it for each answer would cost more than reading it. Stored are
+a header, by which is judged what depends on the moment, and a krr.v1.Person without its change
+number, which an import does not know yet when it encodes.
+
+An answer is put together as protobuf itself would: a message is the concatenation of its
+fields, and a nested message is its tag, its length and its bytes.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
+
+from krr.v1 import person_pb2, register_service_pb2
+
+from server import translate
+from server.domain.contact import ContactKind
+from server.domain.errors import Reason
+from server.domain.look_up import LetterRoute, Purpose, look_up, standing_of
+from server.domain.person import Person
+
+# Change number; until when e-mail and mobile may be used, in microseconds since 1970, 0 for
+# none; position in _STANDINGS. The number comes first, where the database looks for it.
+_HEADER = struct.Struct(">qqqB")
+_STANDINGS = tuple(LetterRoute)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def encode_person(person: Person) -> bytes:
+    """The person as it is stored."""
+    message = translate.person_to(person)
+    message.ClearField("change_number")
+    header = _HEADER.pack(
+        person.change_number,
+        message.email.usable_until_time.ToMicroseconds(),
+        message.mobile.usable_until_time.ToMicroseconds(),
+        _STANDINGS.index(standing_of(person)),
+    )
+    return header + message.SerializeToString()
+
+
+def with_shared(encoded: bytes, shared: Mapping[ContactKind, bool]) -> bytes:
+    """The person as stored, with other flags on contact points that are there. The database puts
+    the number of this change in.
+    """
+    person = person_pb2.Person.FromString(encoded[_HEADER.size :])
+    for kind, is_shared in shared.items():
+        point = person.email if kind is ContactKind.EMAIL else person.mobile
+        point.shared = is_shared
+    return encoded[: _HEADER.size] + person.SerializeToString()
+
+
+def microseconds(time: datetime) -> int:
+    """Microseconds since 1970."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def changes(persons: Iterable[bytes]) -> bytes:
+    """The persons of a page of the feed, as of ListChangesResponse and WatchChangesResponse."""
+    parts: list[bytes] = []
+    for encoded in persons:
+        person = _numbered(encoded, _HEADER.unpack_from(encoded)[0])
+        parts += (_CHANGED_PERSON, _length(len(person)), person)
+    return b"".join(parts)
+
+
+def look_up_entry(requested_identifier: str, encoded: bytes, *, for_notices: bool, now: int) -> bytes:
+    """An entry of LookUpPersonsResponse or LookUpPersonsStreamResponse.
+
+    requested_identifier: a valid one.
+    for_notices: whether the purpose is Purpose.NOTICE.
+    now: in microseconds since 1970.
+    """
+    number, email_until, mobile_until, standing = _HEADER.unpack_from(encoded)
+    # None where the person has no such contact point.
+    email_expired = now > email_until if email_until else None
+    mobile_expired = now > mobile_until if mobile_until else None
+    meaning, left_out = _judged(standing, email_expired, mobile_expired, for_notices)
+    person = _numbered(encoded, number)
+    if left_out:
+        message = person_pb2.Person.FromString(person)
+        for kind in left_out:
+            message.ClearField(kind.value)
+        person = message.SerializeToString()
+    length = _length(len(person))
+    size = (
+        len(_REQUESTED_IDENTIFIER)
+        + _IDENTIFIER_SIZE
+        + len(_PERSON)
+        + len(length)
+        + len(person)
+        + len(meaning)
+    )
+    identifier = requested_identifier.encode()
+    return b"".join(
+        (_ENTRY, _length(size), _REQUESTED_IDENTIFIER, identifier, _PERSON, length, person, meaning)
+    )
+
+
+def refused_entry(requested_identifier: str, reason: Reason) -> bytes:
+    """The entry of an identifier that could not be looked up."""
+    entry = translate.refused_entry_to(requested_identifier, reason)
+    return register_service_pb2.LookUpPersonsResponse(entries=[entry]).SerializeToString()
+
+
+@cache
+def _judged(
+    standing: int, email_expired: bool | None, mobile_expired: bool | None, for_notices: bool
+) -> tuple[bytes, tuple[ContactKind, ...]]:
+    """What is said of such a person, encoded, and the contact points that are left out."""
+    expired = {ContactKind.EMAIL: email_expired, ContactKind.MOBILE: mobile_expired}
+    present = {kind: is_expired for kind, is_expired in expired.items() if is_expired is not None}
+    purpose = Purpose.NOTICE if for_notices else Purpose.SERVICE_MESSAGE
+    answer = look_up(_STANDINGS[standing], present, purpose)
+    return translate.meaning_to(answer).SerializeToString(), answer.left_out
+
+
+def _numbered(encoded: bytes, number: int) -> bytes:
+    # Protobuf leaves out zeros.
+    return encoded[_HEADER.size :] + (_CHANGE_NUMBER + _varint(number) if number else b"")
+
+
+@lru_cache
+def _length(value: int) -> bytes:
+    # Most messages are of a few lengths.
+    return _varint(value)
+
+
+def _varint(value: int) -> bytes:
+    digits = []
+    while value >= 0x80:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
+
+
+def _tag(message: type, field: str, wire_type: int) -> bytes:
+    number: int = message.DESCRIPTOR.fields_by_name[field].number  # type: ignore[attr-defined]  # of any message
+    return bytes([number << 3 | wire_type])
+
+
+# Protobuf's wire types: 0 for numbers, 2 for what has a length.
+_CHANGED_PERSON = _tag(register_service_pb2.ListChangesResponse, "persons", 2)
+_ENTRY = _tag(register_service_pb2.LookUpPersonsResponse, "entries", 2)
+_PERSON = _tag(register_service_pb2.LookUpEntry, "person", 2)
+_IDENTIFIER_SIZE = 11
+_REQUESTED_IDENTIFIER = _tag(register_service_pb2.LookUpEntry, "requested_identifier", 2) + bytes(
+    [_IDENTIFIER_SIZE]
+)
+_CHANGE_NUMBER = _tag(person_pb2.Person, "change_number", 0)

@@ -1,0 +1,155 @@
+"""Reads of encoded persons: the look-ups and the feed, which must cost little more than the database does.
+
+On connections that are held open with their statements prepared, and through psycopg's layer
+over libpq: to go through cursors would take twice as long as the statement, and through
+SQLAlchemy ten times.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+from opentelemetry import trace
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq.abc import PGresult
+
+from server.domain.identifiers import PersonIdentifier
+from server.domain.person import Person
+from server.store.sql_spans import statement_span
+
+Result = TypeVar("Result")
+
+# By the names that they are prepared under.
+STATEMENTS = {
+    # One array in text: a parameter for each would cost more than to find its person.
+    b"look_up": b"SELECT encoded, identifier FROM person WHERE identifier = ANY($1::text[])",
+    b"changes": b"SELECT encoded, identifier, change_number FROM person WHERE change_number > $1::bigint"
+    b" ORDER BY change_number LIMIT $2::bigint",
+    b"last_change_number": b"SELECT last_change_number FROM register",
+}
+
+# Each statement has one plan that is right for any size of the register: by its index.
+_SESSION = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
+
+_BINARY = 1
+
+
+class EncodedReader:
+    """Reads outside a transaction, each of one moment."""
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        persons: Callable[[Sequence[PersonIdentifier]], dict[PersonIdentifier, Person]],
+        encode: Callable[[Person], bytes],
+    ) -> None:
+        self._connection = connection
+        self._persons = persons
+        self._encode = encode
+
+    def persons(self, identifiers: Sequence[PersonIdentifier]) -> dict[PersonIdentifier, bytes]:
+        """The persons, encoded; those never registered as NOT_REGISTERED."""
+        # Digits only, so they need no quotes.
+        result = self._execute(b"look_up", f"{{{','.join(identifiers)}}}".encode())
+        value = result.get_value
+        rows = [(_identifier(value(i, 1)), value(i, 0)) for i in range(result.ntuples)]
+        found = {identifier: encoded for identifier, encoded in rows if encoded}
+        if len(found) < len(identifiers):
+            # Those of code from before, until the job has encoded them, and those unknown.
+            plain = [identifier for identifier, encoded in rows if not encoded]
+            others = self._persons(plain) if plain else {}
+            for identifier in identifiers:
+                if identifier not in found:
+                    person = others.get(identifier) or Person(identifier=identifier)
+                    found[identifier] = self._encode(person)
+        return found
+
+    def changed(self, after: int, limit: int) -> tuple[list[bytes], int, bool]:
+        """The next persons by change number after `after`, exclusive, tombstones included; the
+        number up to which they are all, and whether there were no more.
+        """
+        result = self._execute(b"changes", b"%d" % after, b"%d" % limit)
+        count = result.ntuples
+        if not count:
+            return [], after, True
+        value = result.get_value
+        persons = [encoded for i in range(count) if (encoded := value(i, 0))]
+        if len(persons) < count:
+            persons = self._with_plain(result)
+        # One statement read the page: had there been more, it would be full.
+        no_more = count < limit and len(persons) == count
+        return persons, _number(value(count - 1, 2)), no_more
+
+    def last_change_number(self) -> int:
+        """The highest change number committed."""
+        return _number(self._execute(b"last_change_number").get_value(0, 0))
+
+    def _with_plain(self, result: PGresult) -> list[bytes]:
+        value = result.get_value
+        missing = [_identifier(value(i, 1)) for i in range(result.ntuples) if not value(i, 0)]
+        persons = self._persons(missing)
+        # Who has changed since this page was read comes again on a later one.
+        plain = {person.change_number: self._encode(person) for person in persons.values()}
+        rows = [value(i, 0) or plain.get(_number(value(i, 2))) for i in range(result.ntuples)]
+        return [encoded for encoded in rows if encoded]
+
+    def _execute(self, name: bytes, *parameters: bytes) -> PGresult:
+        if not trace.get_current_span().is_recording():
+            return self._executed(name, parameters)
+        with statement_span(STATEMENTS[name].decode()):
+            return self._executed(name, parameters)
+
+    def _executed(self, name: bytes, parameters: Sequence[bytes]) -> PGresult:
+        connection = self._connection.pgconn
+        result = connection.exec_prepared(name, parameters, result_format=_BINARY)
+        if result.status == ExecStatus.TUPLES_OK:
+            return result
+        if connection.status == ConnStatus.BAD:
+            raise psycopg.OperationalError("the connection broke")
+        raise psycopg.errors.error_from_result(result)
+
+
+class HeldConnections:
+    """As many connections as reads ever ran at once, each with its statements prepared."""
+
+    def __init__(self, parameters: dict[str, Any], session: str) -> None:
+        self._parameters = {**parameters, "options": session + _SESSION}
+        self._idle: deque[psycopg.Connection[Any]] = deque()
+
+    def run(self, read: Callable[[psycopg.Connection[Any]], Result]) -> Result:
+        """Run reads on a connection of their own. Raises psycopg.Error."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._open()
+        try:
+            return read(connection)
+        finally:
+            if connection.closed:
+                # Most likely the others are gone too, all with the same server.
+                self.close()
+            else:
+                self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close those that nobody uses now."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _open(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(**self._parameters, autocommit=True)
+        for name, statement in STATEMENTS.items():
+            prepared = connection.pgconn.prepare(name, statement)
+            if prepared.status != ExecStatus.COMMAND_OK:
+                connection.close()
+                raise psycopg.errors.error_from_result(prepared)
+        return connection
+
+
+def _identifier(value: bytes | None) -> PersonIdentifier:
+    return PersonIdentifier((value or b"").decode())
+
+
+def _number(value: bytes | None) -> int:
+    return int.from_bytes(value or b"")
