@@ -15,9 +15,9 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from krr.v1 import admin_service_pb2, person_import_pb2, person_pb2
 from krr.v1 import citizen_service_pb2 as citizen_pb
 from krr.v1 import mailbox_operator_service_pb2 as operator_pb
-from krr.v1 import person_pb2
 from krr.v1 import register_service_pb2 as pb
 
 HEARTBEAT_SECONDS = 0.02
@@ -158,8 +158,7 @@ class ScriptedRegister:
                 grpc.unary_stream_rpc_method_handler,
                 self._watch_mailboxes,
             ),
-            # No RPC of the register takes a stream and gives one answer.
-            ("scripted", "Count", grpc.stream_unary_rpc_method_handler, self._count),
+            ("krr.v1.AdminService", "ImportPersons", grpc.stream_unary_rpc_method_handler, self._import),
         ):
             make: Any = kind
             handler = make(call, _REQUESTS[method].FromString, _serialized)
@@ -246,9 +245,9 @@ class ScriptedRegister:
         act = self._begin(request, context)
         return next(act(iter([citizen_pb.ReserveResponse()]), context))
 
-    def _count(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+    def _import(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         act = self._begin(requests, context)
-        return next(act(iter([person_pb2.Person(change_number=sum(1 for _ in requests))]), context))
+        return next(act(iter([person_import_pb2.ImportPersonsResponse()]), context))
 
 
 _REQUESTS: dict[str, Any] = {
@@ -257,7 +256,7 @@ _REQUESTS: dict[str, Any] = {
     "WatchChanges": pb.WatchChangesRequest,
     "Reserve": citizen_pb.ReserveRequest,
     "WatchMailboxes": operator_pb.WatchMailboxesRequest,
-    "Count": person_pb2.Person,
+    "ImportPersons": admin_service_pb2.ImportPersonsRequest,
 }
 
 

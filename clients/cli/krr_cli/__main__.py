@@ -12,10 +12,14 @@ from krr_cli import (
     changes,
     citizen,
     epoch,
+    export,
+    import_persons,
     look_up,
     mailboxes,
     operator,
+    population,
     sandbox,
+    statistics,
     trace,
     up,
 )
@@ -52,13 +56,18 @@ app = typer.Typer(
 app.command()(up.up)
 app.add_typer(look_up.app)
 app.add_typer(changes.app)
+app.add_typer(export.app)
 app.add_typer(citizen.app)
 app.add_typer(operator.app, name="operator")
 app.add_typer(mailboxes.app)
 app.add_typer(administration.app)
+app.add_typer(import_persons.app)
+app.add_typer(import_persons.imports, name="imports")
+app.command()(statistics.stats)
 app.add_typer(administration.deliveries, name="deliveries")
 app.add_typer(administration.messages, name="messages")
 app.add_typer(sandbox.app, name="sandbox")
+app.add_typer(population.app)
 app.add_typer(epoch.app, name="epoch")
 app.command()(trace.trace)
 

@@ -65,10 +65,11 @@ def load(
     register: Register = DEFAULT_REGISTER,
     as_json: AsJson = False,
 ) -> None:
-    """Load persons, 1000 per call; those already there are left alone, so a load can be repeated.
+    """Load a few persons, 1000 per call; those already there are left alone, so a load can be repeated.
 
     A line is a krr.v1.PersonToLoad as JSON. "age_days" in it says how many days ago the times
-    were that the line leaves out.
+    were that the line leaves out. One line that is wrong refuses all of its call. For millions,
+    for CSV and for a report of the lines that are wrong there is `krr import`.
     """
     loaded = total = 0
     with (

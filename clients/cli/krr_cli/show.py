@@ -55,9 +55,14 @@ def again(duplicate: bool) -> str:
     return " (the answer to an earlier call with this id)" if duplicate else ""
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> None:
-    """Print rows under their columns; without the header where it stands above already."""
-    console = Console(markup=False, highlight=False, emoji=False)
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True, err: bool = False
+) -> None:
+    """Print rows under their columns; without the header where it stands above already.
+
+    err: to standard error.
+    """
+    console = Console(stderr=err, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = _WIDTH_WITHOUT_TERMINAL
     table = Table(*columns, box=box.SIMPLE, show_header=header)
@@ -66,7 +71,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, header
     # Rich's own printing ends the process with 1, a refusal, where nobody reads any more.
     with console.capture() as printed:
         console.print(table)
-    typer.echo(printed.get(), nl=False)
+    typer.echo(printed.get(), nl=False, err=err)
 
 
 def name(enum: Enum, value: int) -> str:

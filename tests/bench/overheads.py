@@ -1,0 +1,38 @@
+"""What tracing costs a call, and the check of who calls."""
+
+from tests.bench import closed_loop, goals
+from tests.bench.access_check import AccessChecks
+from tests.bench.answers import CALLER
+from tests.bench.bench import Bench
+from tests.bench.look_ups import UNARY, call_one_by_one, one_person
+from tests.bench.register import MAIN, Register, serving
+from tests.bench.runs import Measure, Path, Paths, Run, difference
+
+
+def tracing(bench: Bench) -> Paths:
+    """The server's time for a look-up without tracing, and with it: for no call, and for every one."""
+    request, size = one_person(bench.register, bench.population.identifiers[0])
+
+    def call(register: Register) -> Run:
+        return call_one_by_one(bench, register.address, register.process, request, size)
+
+    def path(register: Register, title: str, goal: goals.Goal) -> Path:
+        time = Measure(title, "µs a call", lambda run: run.cpu_microseconds("server"), difference, goal)
+        return Path(title, [time], ours=lambda: call(register), floor=lambda: call(untraced))
+
+    untraced_settings = {"OTEL_SDK_DISABLED": "true"}
+    with serving(bench.cluster, MAIN, bench.folder / "untraced", untraced_settings) as untraced:
+        yield path(bench.register, "tracing, no call sampled", goals.TRACING)
+        with serving(bench.cluster, MAIN, bench.folder / "traced", {}) as traced:
+            yield path(traced, "tracing, every call sampled", goals.TRACED)
+
+
+def access_check(bench: Bench) -> Paths:
+    """The check of a credential and of the right to call, by itself."""
+    plan = AccessChecks(f"Development {CALLER}", UNARY.removeprefix("/"), threads=1, seconds=bench.seconds)
+
+    def check() -> Run:
+        return closed_loop.run("tests.bench.access_check", [plan], bench.folder, {}, in_place=True)
+
+    per_call = Measure("access check", "µs a call", lambda run: 1e6 / run.rate, goal=goals.ACCESS)
+    yield Path("access check", [per_call], ours=check)
