@@ -25,6 +25,11 @@ test: $(VENV)/ready ## Run the tests (T=path or PYTEST_ARGS=... to choose)
 test-long: $(VENV)/ready ## Run the tests that have a full size in it, and print their figures (T=path to choose)
 	$(BIN)/pytest $(or $(T),tests) -m full_size_figures --full-size -n 0 -rP $(PYTEST_ARGS)
 
+.PHONY: bench
+bench: $(VENV)/ready ## Measure the speed beside what is possible (PERSONS=100000 ROUNDS=3 PATHS=unary,... GROWTH=1 PROFILE=1)
+	@exec $(BIN)/python -m tests.bench --persons $(or $(PERSONS),100000) --rounds $(or $(ROUNDS),3) \
+	  $(if $(PATHS),--paths $(PATHS)) $(if $(GROWTH),--growth $(filter-out 1,$(GROWTH))) $(if $(PROFILE),--profile)
+
 .PHONY: check
 check: $(VENV)/ready ## Lint, types, protos, generated code: everything but the tests
 	$(BIN)/ruff check .
