@@ -53,6 +53,8 @@ _PURPOSES: Mapping[int, Purpose] = {
     register_service_pb2.PURPOSE_NOTICE: Purpose.NOTICE,
     register_service_pb2.PURPOSE_SERVICE_MESSAGE: Purpose.SERVICE_MESSAGE,
 }
+_LANGUAGE_VALUES = {each: person_pb2.Language.Value(f"LANGUAGE_{each.name}") for each in Language}
+_STATUSES = {status: person_pb2.PersonStatus.Value(f"PERSON_STATUS_{status.name}") for status in Status}
 _DELETION_REASONS: Mapping[int, DeletionReason] = {
     person_pb2.DeletionReason.Value(f"DELETION_REASON_{reason.name}"): reason for reason in DeletionReason
 }
@@ -194,7 +196,7 @@ def person_to(person: Person) -> person_pb2.Person:
     """A person as anyone but the person sees it: the mailbox withheld while reserved."""
     message = person_pb2.Person(
         identifier=person.identifier,
-        status=person_pb2.PersonStatus.Value(f"PERSON_STATUS_{person.status.name}"),
+        status=_STATUSES[person.status],
         change_number=person.change_number,
     )
     if person.deletion_reason:
@@ -208,7 +210,7 @@ def person_to(person: Person) -> person_pb2.Person:
     )
     _set_time(message.reservation_time, person.reservation_time)
     if person.language:
-        message.language = language_to(person.language)
+        message.language = _LANGUAGE_VALUES[person.language]
     _set_time(message.language_updated_time, person.language_updated)
     for kind, point in person.contacts.items():
         _fill_contact_point(message.email if kind is ContactKind.EMAIL else message.mobile, point)
@@ -293,7 +295,7 @@ def write_answer_to(answer: Answer, freshness_token: str) -> person_pb2.WriteAns
 
 def language_to(language: Language) -> "person_pb2.Language.ValueType":
     """A language."""
-    return person_pb2.Language.Value(f"LANGUAGE_{language.name}")
+    return _LANGUAGE_VALUES[language]
 
 
 def time_to(time: datetime | None) -> Timestamp | None:
@@ -319,4 +321,5 @@ def _set_time(field: Timestamp, time: datetime | None) -> None:
         # As FromDatetime does, which takes longer; an import has millions.
         since = time - _EPOCH
         field.seconds = 86_400 * since.days + since.seconds
-        field.nanos = 1000 * since.microseconds
+        if since.microseconds:
+            field.nanos = 1000 * since.microseconds
