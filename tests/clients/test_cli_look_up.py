@@ -21,7 +21,7 @@ from server.__main__ import Server
 from tests.clients.command_line import Krr, command, krr_at
 from tests.clients.scripted_register import Act, ScriptedRegister, after, refuses
 from tests.people import DIGIPOST, EBOKS, OLA, synthetic_identifiers
-from tests.server.database import connect
+from tests.server.watching import wait_until
 
 WITH_DIGIPOST, WITH_EXPIRED_POINTS, DELETED = "22859197810", "11887197158", "17894199350"
 
@@ -120,15 +120,16 @@ def test_whatever_a_value_holds_the_csv_holds_it_unchanged(krr: Krr) -> None:
     assert (row["operator"], row["mailbox_address"], row["email"]) == (EBOKS, address, "=1+2@example.com")
 
 
-def test_a_shared_contact_point_is_marked(krr: Krr, database_url: str) -> None:
+def test_a_shared_contact_point_is_marked(krr: Krr) -> None:
     for person in (OLA, WITH_DIGIPOST):
         assert krr("update-contact", person, "--email", "family@example.com").exit_code == 0
-    # A job of the register's finds them within seconds; this does not wait for it.
-    with connect(database_url) as database:
-        database.execute("UPDATE person SET email_shared = true WHERE email = 'family@example.com'")
-    [row] = rows_of(krr("look-up", OLA, "--csv").stdout)
 
-    assert (row["email_shared"], row["mobile_shared"]) == ("true", "false")
+    def shared() -> tuple[str, str]:
+        [row] = rows_of(krr("look-up", OLA, "--csv").stdout)
+        return row["email_shared"], row["mobile_shared"]
+
+    # A job of the register's finds them within seconds.
+    wait_until(lambda: shared() == ("true", "false"), 10, "the address counts as shared")
     assert re.search(r"family@example.com \(until [0-9-]+, shared\)", krr("look-up", OLA).stdout)
     shown = krr("get-person", OLA).stdout
     assert "email: also stands on other persons; use one that is yours alone" in shown
