@@ -19,6 +19,7 @@ from krr.v1 import person_pb2, register_service_pb2
 from server import translate
 from server.domain.contact import ContactKind
 from server.domain.errors import Reason
+from server.domain.identifiers import PersonIdentifier
 from server.domain.look_up import LetterRoute, Purpose, look_up, standing_of
 from server.domain.person import Person
 
@@ -67,10 +68,9 @@ def changes(persons: Iterable[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def look_up_entry(requested_identifier: str, encoded: bytes, *, for_notices: bool, now: int) -> bytes:
+def look_up_entry(identifier: PersonIdentifier, encoded: bytes, *, for_notices: bool, now: int) -> bytes:
     """An entry of LookUpPersonsResponse or LookUpPersonsStreamResponse.
 
-    requested_identifier: a valid one.
     for_notices: whether the purpose is Purpose.NOTICE.
     now: in microseconds since 1970.
     """
@@ -94,9 +94,9 @@ def look_up_entry(requested_identifier: str, encoded: bytes, *, for_notices: boo
         + len(person)
         + len(meaning)
     )
-    identifier = requested_identifier.encode()
+    requested = identifier.encode()
     return b"".join(
-        (_ENTRY, _length(size), _REQUESTED_IDENTIFIER, identifier, _PERSON, length, person, meaning)
+        (_ENTRY, _length(size), _REQUESTED_IDENTIFIER, requested, _PERSON, length, person, meaning)
     )
 
 

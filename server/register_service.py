@@ -53,31 +53,33 @@ class RegisterService:
         self,
         request: pb.LookUpPersonsRequest | pb.LookUpPersonsStreamRequest,
         call: Call,
-        read: Callable[..., dict[PersonIdentifier, bytes]],
+        read: Callable[..., list[bytes]],
     ) -> bytes:
         """The entries of either response."""
         translate.batch_size_in("identifiers", len(request.identifiers), MAX_BATCH)
         for_notices = translate.purpose_from(request.purpose) is Purpose.NOTICE
         fresh = self.tokens.read_freshness(request.at_least_as_fresh)
         now = encoded_person.microseconds(self.now())
-        identifiers: dict[str, PersonIdentifier] = {}
-        entries: dict[str, bytes] = {}
-        for text in request.identifiers:
+        identifiers: list[PersonIdentifier] = []
+        refused: dict[int, bytes] = {}
+        for position, text in enumerate(request.identifiers):
             try:
-                identifiers[text] = self.parse_identifier(text)
+                identifiers.append(self.parse_identifier(text))
             except InvalidValue as invalid:
-                entries[text] = encoded_person.refused_entry(text, invalid.reason)
+                refused[position] = encoded_person.refused_entry(text, invalid.reason)
 
-        def persons_read(reader: EncodedReader) -> dict[PersonIdentifier, bytes]:
+        def persons_read(reader: EncodedReader) -> list[bytes]:
             must_be_fresh(reader, fresh)
-            return reader.persons(list(identifiers.values())) if identifiers else {}
+            return reader.persons(identifiers) if identifiers else []
 
         persons = read(persons_read, deadline=call.deadline)
-        for text, identifier in identifiers.items():
-            entries[text] = encoded_person.look_up_entry(
-                text, persons[identifier], for_notices=for_notices, now=now
-            )
-        return b"".join([entries[text] for text in request.identifiers])
+        entries = [
+            encoded_person.look_up_entry(identifier, encoded, for_notices=for_notices, now=now)
+            for identifier, encoded in zip(identifiers, persons, strict=True)
+        ]
+        for position, entry in refused.items():
+            entries.insert(position, entry)
+        return b"".join(entries)
 
     def _start(self, request: pb.ListChangesRequest | pb.WatchChangesRequest) -> tuple[int, int]:
         after = self.tokens.read_cursor(request.after_cursor)

@@ -48,22 +48,21 @@ class EncodedReader:
         self._persons = persons
         self._encode = encode
 
-    def persons(self, identifiers: Sequence[PersonIdentifier]) -> dict[PersonIdentifier, bytes]:
-        """The persons, encoded; those never registered as NOT_REGISTERED."""
+    def persons(self, identifiers: Sequence[PersonIdentifier]) -> list[bytes]:
+        """The persons, encoded, in that order; those never registered as NOT_REGISTERED."""
         # Digits only, so they need no quotes.
         result = self._execute(b"look_up", f"{{{','.join(identifiers)}}}".encode())
         value = result.get_value
-        rows = [(_identifier(value(i, 1)), value(i, 0)) for i in range(result.ntuples)]
-        found = {identifier: encoded for identifier, encoded in rows if encoded}
-        if len(found) < len(identifiers):
-            # Those of code from before, until the job has encoded them, and those unknown.
-            plain = [identifier for identifier, encoded in rows if not encoded]
-            others = self._persons(plain) if plain else {}
-            for identifier in identifiers:
-                if identifier not in found:
-                    person = others.get(identifier) or Person(identifier=identifier)
-                    found[identifier] = self._encode(person)
-        return found
+        found = {value(i, 1): value(i, 0) for i in range(result.ntuples)}
+        persons = [found.get(identifier.encode()) for identifier in identifiers]
+        if None in persons:
+            others = [each for each, encoded in zip(identifiers, persons, strict=True) if not encoded]
+            # Those of code from before, until the job has encoded them; the rest is unknown.
+            not_encoded = [each for each in others if each.encode() in found]
+            plain = self._persons(not_encoded) if not_encoded else {}
+            made = {each: self._encode(plain.get(each) or Person(identifier=each)) for each in others}
+            return [encoded or made[each] for each, encoded in zip(identifiers, persons, strict=True)]
+        return [encoded for encoded in persons if encoded]
 
     def changed(self, after: int, limit: int) -> tuple[list[bytes], int, bool]:
         """The next persons by change number after `after`, exclusive, tombstones included; the
