@@ -1,8 +1,6 @@
 """Reads of encoded persons: the look-ups and the feed, which must cost little more than the database does.
 
-On connections that are held open with their statements prepared, and through psycopg's layer
-over libpq: to go through cursors would take twice as long as the statement, and through
-SQLAlchemy ten times.
+On connections that are held open with their statements prepared; rows are taken as they come.
 """
 
 from collections import deque
@@ -10,29 +8,27 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from opentelemetry import trace
-from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGresult
 
 from server.domain.identifiers import PersonIdentifier
 from server.domain.person import Person
-from server.store.sql_spans import statement_span
+from server.store.prepared import PreparedStatements, Statement
 
 Result = TypeVar("Result")
 
-# By the names that they are prepared under.
-STATEMENTS = {
-    # One array in text: a parameter for each would cost more than to find its person.
-    b"look_up": b"SELECT encoded, identifier FROM person WHERE identifier = ANY($1::text[])",
-    b"changes": b"SELECT encoded, identifier, change_number FROM person WHERE change_number > $1::bigint"
-    b" ORDER BY change_number LIMIT $2::bigint",
-    b"last_change_number": b"SELECT last_change_number FROM register",
-}
+# One array in text: a parameter for each would cost more than to find its person.
+LOOK_UP = Statement(
+    "look_up", "SELECT encoded, identifier FROM person WHERE identifier = ANY(%(identifiers)s::text[])"
+)
+CHANGES = Statement(
+    "changes",
+    "SELECT encoded, identifier, change_number FROM person WHERE change_number > %(after)s::bigint"
+    " ORDER BY change_number LIMIT %(limit)s::bigint",
+)
+LAST_CHANGE_NUMBER = Statement("last_change_number", "SELECT last_change_number FROM register")
 
 # Each statement has one plan that is right for any size of the register: by its index.
 _SESSION = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
-
-_BINARY = 1
 
 
 class EncodedReader:
@@ -40,18 +36,18 @@ class EncodedReader:
 
     def __init__(
         self,
-        connection: psycopg.Connection[Any],
+        statements: PreparedStatements,
         persons: Callable[[Sequence[PersonIdentifier]], dict[PersonIdentifier, Person]],
         encode: Callable[[Person], bytes],
     ) -> None:
-        self._connection = connection
+        self._execute = statements.execute
         self._persons = persons
         self._encode = encode
 
     def persons(self, identifiers: Sequence[PersonIdentifier]) -> list[bytes]:
         """The persons, encoded, in that order; those never registered as NOT_REGISTERED."""
         # Digits only, so they need no quotes.
-        result = self._execute(b"look_up", f"{{{','.join(identifiers)}}}".encode())
+        result = self._execute(LOOK_UP, (f"{{{','.join(identifiers)}}}".encode(),))
         value = result.get_value
         found = {value(i, 1): value(i, 0) for i in range(result.ntuples)}
         persons = [found.get(identifier.encode()) for identifier in identifiers]
@@ -68,7 +64,7 @@ class EncodedReader:
         """The next persons by change number after `after`, exclusive, tombstones included; the
         number up to which they are all, and whether there were no more.
         """
-        result = self._execute(b"changes", b"%d" % after, b"%d" % limit)
+        result = self._execute(CHANGES, (b"%d" % after, b"%d" % limit))
         count = result.ntuples
         if not count:
             return [], after, True
@@ -82,7 +78,7 @@ class EncodedReader:
 
     def last_change_number(self) -> int:
         """The highest change number committed."""
-        return _number(self._execute(b"last_change_number").get_value(0, 0))
+        return _number(self._execute(LAST_CHANGE_NUMBER).get_value(0, 0))
 
     def _with_plain(self, result: PGresult) -> list[bytes]:
         value = result.get_value
@@ -93,57 +89,33 @@ class EncodedReader:
         rows = [value(i, 0) or plain.get(_number(value(i, 2))) for i in range(result.ntuples)]
         return [encoded for encoded in rows if encoded]
 
-    def _execute(self, name: bytes, *parameters: bytes) -> PGresult:
-        if not trace.get_current_span().is_recording():
-            return self._executed(name, parameters)
-        with statement_span(STATEMENTS[name].decode()):
-            return self._executed(name, parameters)
-
-    def _executed(self, name: bytes, parameters: Sequence[bytes]) -> PGresult:
-        connection = self._connection.pgconn
-        result = connection.exec_prepared(name, parameters, result_format=_BINARY)
-        if result.status == ExecStatus.TUPLES_OK:
-            return result
-        if connection.status == ConnStatus.BAD:
-            raise psycopg.OperationalError("the connection broke")
-        raise psycopg.errors.error_from_result(result)
-
 
 class HeldConnections:
     """As many connections as reads ever ran at once, each with its statements prepared."""
 
     def __init__(self, parameters: dict[str, Any], session: str) -> None:
         self._parameters = {**parameters, "options": session + _SESSION}
-        self._idle: deque[psycopg.Connection[Any]] = deque()
+        self._idle: deque[PreparedStatements] = deque()
 
-    def run(self, read: Callable[[psycopg.Connection[Any]], Result]) -> Result:
+    def run(self, read: Callable[[PreparedStatements], Result]) -> Result:
         """Run reads on a connection of their own. Raises psycopg.Error."""
         try:
-            connection = self._idle.pop()
+            statements = self._idle.pop()
         except IndexError:
-            connection = self._open()
+            statements = PreparedStatements(psycopg.connect(**self._parameters, autocommit=True))
         try:
-            return read(connection)
+            return read(statements)
         finally:
-            if connection.closed:
+            if statements.connection.closed:
                 # Most likely the others are gone too, all with the same server.
                 self.close()
             else:
-                self._idle.append(connection)
+                self._idle.append(statements)
 
     def close(self) -> None:
         """Close those that nobody uses now."""
         while self._idle:
-            self._idle.pop().close()
-
-    def _open(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(**self._parameters, autocommit=True)
-        for name, statement in STATEMENTS.items():
-            prepared = connection.pgconn.prepare(name, statement)
-            if prepared.status != ExecStatus.COMMAND_OK:
-                connection.close()
-                raise psycopg.errors.error_from_result(prepared)
-        return connection
+            self._idle.pop().connection.close()
 
 
 def _identifier(value: bytes | None) -> PersonIdentifier:

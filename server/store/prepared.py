@@ -5,6 +5,7 @@ SQLAlchemy ten times.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -40,6 +41,7 @@ class PreparedStatements:
     """Runs statements on a connection; prepares each when it is first run."""
 
     def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+        self.connection = connection
         self._pgconn = connection.pgconn
         self._values = Transformer(connection)
         self._known: set[bytes] = set()
@@ -55,28 +57,33 @@ class PreparedStatements:
 
         Raises psycopg.Error.
         """
-        if not trace.get_current_span().is_recording():
-            return self._run(statement, values)
-        with statement_span(statement.sql):
-            return self._run(statement, values)
-
-    def _run(self, statement: Statement, values: dict[str, Any]) -> list[dict[str, Any]]:
-        if statement.name not in self._known:
-            prepared = self._pgconn.prepare(statement.name, statement.sql.encode())
-            self._checked(prepared)
-            self._known.add(statement.name)
         parameters: Any = self._values.dump_sequence(
             [values[name] for name in statement.parameters], statement.formats
         )
-        result = self._pgconn.exec_prepared(statement.name, parameters, result_format=_BINARY)
-        self._checked(result)
+        result = self.execute(statement, parameters)
         columns = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
         self._values.set_pgresult(result)
         return self._values.load_rows(0, result.ntuples, lambda row: dict(zip(columns, row, strict=True)))
 
-    def _checked(self, result: PGresult) -> None:
+    def execute(self, statement: Statement, parameters: Sequence[bytes] = ()) -> PGresult:
+        """Run the statement with its parameters in PostgreSQL's text form; what came, in binary.
+
+        Raises psycopg.Error.
+        """
+        if not trace.get_current_span().is_recording():
+            return self._executed(statement, parameters)
+        with statement_span(statement.sql):
+            return self._executed(statement, parameters)
+
+    def _executed(self, statement: Statement, parameters: Sequence[bytes]) -> PGresult:
+        if statement.name not in self._known:
+            self._checked(self._pgconn.prepare(statement.name, statement.sql.encode()))
+            self._known.add(statement.name)
+        return self._checked(self._pgconn.exec_prepared(statement.name, parameters, result_format=_BINARY))
+
+    def _checked(self, result: PGresult) -> PGresult:
         if result.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
-            return
+            return result
         if self._pgconn.status == ConnStatus.BAD:
             raise psycopg.OperationalError("the connection broke")
         raise psycopg.errors.error_from_result(result)

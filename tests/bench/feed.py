@@ -12,7 +12,7 @@ import grpc
 from krr.v1 import citizen_service_pb2
 from krr.v1 import register_service_pb2 as pb
 
-from server.store.encoded_reads import STATEMENTS
+from server.store.encoded_reads import CHANGES
 from server.tokens import Tokens
 from tests.bench import closed_loop, goals
 from tests.bench.answers import CALLER
@@ -42,7 +42,7 @@ def catching_up(bench: Bench) -> Paths:
         numbers = [0, *(row[0] for row in rows)]
     reads = RawReads(
         address=bench.cluster.address(bench.register.database),
-        statement=STATEMENTS[b"changes"],
+        statement=CHANGES.sql.encode(),
         parameters=[(after, page) for after in numbers[:-page:page]],
         threads=_READERS,
         seconds=bench.seconds,

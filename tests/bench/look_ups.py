@@ -2,7 +2,7 @@
 
 from krr.v1 import register_service_pb2 as pb
 
-from server.store.encoded_reads import STATEMENTS
+from server.store.encoded_reads import LOOK_UP
 from tests.bench import closed_loop, goals, h2load
 from tests.bench.answers import CALLER
 from tests.bench.bench import Bench
@@ -87,7 +87,7 @@ def _by_the_thousand(bench: Bench, name: str, title: str, kind: str, method: str
     batches = bench.population.batches(_BATCHES, _BATCH)
     reads = RawReads(
         address=bench.cluster.address(bench.register.database),
-        statement=STATEMENTS[b"look_up"],
+        statement=LOOK_UP.sql.encode(),
         parameters=[(f"{{{','.join(batch)}}}",) for batch in batches],
         threads=_PROCESSES * _THREADS,
         seconds=bench.seconds,

@@ -31,7 +31,7 @@ def _prepare(plan: RawReads) -> Callable[[], Callable[[], int]]:
 
     def once() -> int:
         given = next(parameters)
-        return len(held.run(lambda connection: _rows(connection, plan.statement, given)))
+        return len(held.run(lambda held_one: _rows(held_one.connection, plan.statement, given)))
 
     return lambda: once
 

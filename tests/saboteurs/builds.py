@@ -53,8 +53,8 @@ FAULTS = {
         ),
         Edit(
             "store/encoded_reads.py",
-            'b"SELECT last_change_number FROM register"',
-            'b"SELECT last_value FROM naive_change_number"',
+            '"SELECT last_change_number FROM register"',
+            '"SELECT last_value FROM naive_change_number"',
         ),
     ),
     # What is committed between the page's statement and the counter's is never sent.

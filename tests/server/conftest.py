@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from server.__main__ import Server
-from server.store.encoded_reads import EncodedReader
+from server.store.prepared import PreparedStatements
 from tests.server.database import connect
 from tests.server.rpcs import Rpcs
 
@@ -68,7 +68,7 @@ def statements(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     spy_on(psycopg.Cursor, "execute")
     # Past the cursors.
-    spy_on(EncodedReader, "_execute")
+    spy_on(PreparedStatements, "execute")
     return seen
 
 

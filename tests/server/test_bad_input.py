@@ -147,7 +147,8 @@ def is_reported(response: Any) -> bool:
 
 def is_clear(outcome: Outcome) -> bool:
     """Whether the refusal is one that the contract declares, and no fault."""
-    names = [name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()]  # noqa: SIM118
+    declared = error_reason_pb2.ErrorReason.keys()
+    names = [name.removeprefix("ERROR_REASON_") for name in declared]
     return (
         len(outcome.infos) == 1
         and outcome.reason in names

@@ -26,12 +26,12 @@ from tests.server.valid_requests import LOG_IN_SERVICE, PERSONAL, PUBLIC, valid_
 PROTO = Path(__file__).parents[2] / "protos" / "krr" / "v1" / "error_reason.proto"
 DECLARED = {
     name.removeprefix("ERROR_REASON_")
-    for name in error_reason_pb2.ErrorReason.keys()  # noqa: SIM118
+    for name in error_reason_pb2.ErrorReason.keys()  # noqa: SIM118 (an enum wrapper, no dict)
     if name != "ERROR_REASON_UNSPECIFIED"
 }
 RESULTS = {
     name.removeprefix("MAILBOX_RESULT_")
-    for name in mailbox_operator_service_pb2.MailboxResult.keys()  # noqa: SIM118
+    for name in mailbox_operator_service_pb2.MailboxResult.keys()  # noqa: SIM118 (an enum wrapper, no dict)
 }
 
 

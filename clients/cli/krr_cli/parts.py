@@ -152,7 +152,7 @@ def _serves() -> bool:
         return False
     with grpc.insecure_channel(register_address()) as channel:
         try:
-            health = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]
+            health = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]  # its types lack it
                 health_pb2.HealthCheckRequest(), timeout=_PROBE_SECONDS
             )
         except grpc.RpcError:
