@@ -16,11 +16,12 @@ from server.domain.errors import InvalidValue, Reason
 from server.domain.identifiers import PersonIdentifier
 from server.domain.person import Change, DeletionReason, Language
 from server.domain.rules import MAX_BATCH
-from server.loaded_person import person_from
+from server.loaded_person import LoadedPersons, staged_time
 from server.person_import import import_id_from, import_persons, import_to, rejection_to
 from server.store import deliveries, messages, person_import
 from server.store.deliveries import DeliveryRow
 from server.store.messages import MessageRow
+from server.store.person_staging import load_new
 from server.store.statistics import count_all
 from server.store.store import Store
 from server.store.trace_parent import trace_id_of
@@ -44,16 +45,21 @@ class AdminService:
 
     def LoadPersons(self, request: pb.LoadPersonsRequest, call: Call) -> pb.LoadPersonsResponse:
         translate.batch_size_in("persons", len(request.persons), MAX_BATCH)
-        now = self.now()
-        persons = [
-            person_from(f"persons[{i}]", each, now, self.parse_identifier, self.store.operators)
-            for i, each in enumerate(request.persons)
-        ]
+        now = staged_time(self.now())
+        loaded_persons = self._loaded_persons()
+        persons = []
+        for i, each in enumerate(request.persons):
+            try:
+                persons.append(loaded_persons.read(i, each, now))
+            except InvalidValue as invalid:
+                path = f"persons[{i}]"
+                invalid.field = f"{path}.{invalid.field}" if invalid.field else path
+                raise
         if len({person.identifier for person in persons}) < len(persons):
             raise InvalidValue(Reason.INVALID_FIELD, "persons", "no identifier twice")
 
         def do(transaction: Transaction) -> Answer:
-            loaded = transaction.load(persons)
+            loaded = load_new(transaction, persons)
             return Answer("LOADED", transaction.last_change_number(), loaded)
 
         answer = self.store.write(
@@ -186,9 +192,8 @@ class AdminService:
             requests,
             self.store,
             call.caller,
-            lambda path, given: person_from(
-                path, given, self.now(), self.parse_identifier, self.store.operators
-            ),
+            self._loaded_persons(),
+            self.now,
         )
         return person_import_pb2.ImportPersonsResponse(**{"import": import_to(imported)})
 
@@ -261,6 +266,9 @@ class AdminService:
             request=translate.write_request(request, request.request_id),
         )
         return translate.write_answer_to(answer, self.tokens.freshness(answer.change_number))
+
+    def _loaded_persons(self) -> LoadedPersons:
+        return LoadedPersons(self.parse_identifier, self.store.operators, self.store.digest)
 
 
 def _adapter_name(text: str) -> str:

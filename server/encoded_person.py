@@ -27,6 +27,7 @@ from server.domain.person import Person
 # none; position in _STANDINGS. The number comes first, where the database looks for it.
 _HEADER = struct.Struct(">qqqB")
 _STANDINGS = tuple(LetterRoute)
+_POSITIONS = {standing: position for position, standing in enumerate(_STANDINGS)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -34,13 +35,26 @@ def encode_person(person: Person) -> bytes:
     """The person as it is stored."""
     message = translate.person_to(person)
     message.ClearField("change_number")
-    header = _HEADER.pack(
-        person.change_number,
-        message.email.usable_until_time.ToMicroseconds(),
-        message.mobile.usable_until_time.ToMicroseconds(),
-        _STANDINGS.index(standing_of(person)),
+    email_until, mobile_until = (
+        microseconds(person.contacts[kind].usable_until) if kind in person.contacts else 0
+        for kind in (ContactKind.EMAIL, ContactKind.MOBILE)
     )
-    return header + message.SerializeToString()
+    return encode_message(message, email_until, mobile_until, standing_of(person), person.change_number)
+
+
+def encode_message(
+    person: person_pb2.Person,
+    email_until: int,
+    mobile_until: int,
+    standing: LetterRoute,
+    change_number: int = 0,
+) -> bytes:
+    """The person of such a message, without its change number, as it is stored.
+
+    email_until, mobile_until: when they expire, in microseconds since 1970; 0 for none.
+    """
+    header = _HEADER.pack(change_number, email_until, mobile_until, _POSITIONS[standing])
+    return header + person.SerializeToString()
 
 
 def with_shared(encoded: bytes, shared: Mapping[ContactKind, bool]) -> bytes:

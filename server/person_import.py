@@ -4,10 +4,12 @@ At most one chunk is ahead of the one being published, so however much comes, me
 """
 
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -17,12 +19,11 @@ from krr.v1 import error_reason_pb2, person_import_pb2
 from server import translate
 from server.domain.caller import Caller
 from server.domain.errors import InvalidValue, Reason
-from server.domain.person import Person
 from server.domain.rules import MAX_BATCH
-from server.encoded_person import encode_person
+from server.loaded_person import LoadedPersons, staged_time
 from server.store import person_import as imports
 from server.store.person_import import PersonImport, Rejection
-from server.store.person_staging import StagedPerson, staged
+from server.store.person_staging import StagedPerson, StagedTime
 from server.store.store import Store
 
 # Other writers wait while a chunk takes its change numbers and is entered: 20 to 40 µs a person.
@@ -35,7 +36,6 @@ _FINISH_SECONDS = 600.0
 
 _FIELD = re.compile(r"[a-z0-9_.\[\]]{1,64}")
 _WHOLE_ROW = "row"
-_PERSON = "person"
 
 _log = structlog.get_logger()
 
@@ -44,11 +44,10 @@ def import_persons(
     requests: Iterable[pb.ImportPersonsRequest],
     store: Store,
     caller: Caller,
-    read: Callable[[str, pb.PersonToLoad], Person],
+    persons: LoadedPersons,
+    now: Callable[[], datetime],
 ) -> PersonImport:
     """Take the rows of one stream; how the import stands after it.
-
-    read: the person at that path in a row. Raises InvalidValue.
 
     Raises Refusal, after which everything up to received_row is done; what came after it is
     to be sent again, if at all.
@@ -56,8 +55,8 @@ def import_persons(
     with ThreadPoolExecutor(1, thread_name_prefix="import") as executor:
         stream: _Stream | None = None
         for request in requests:
-            stream = stream or _Stream(request, store, caller, read, executor)
-            stream.take(request)
+            stream = stream or _Stream(request, store, caller, persons, executor)
+            stream.take(request, staged_time(now()))
         if stream is None:
             raise InvalidValue(Reason.INVALID_FIELD, "import_id", "the import's UUID in a first message")
         return stream.end()
@@ -69,7 +68,7 @@ class _Stream:
         first: pb.ImportPersonsRequest,
         store: Store,
         caller: Caller,
-        read: Callable[[str, pb.PersonToLoad], Person],
+        persons: LoadedPersons,
         executor: ThreadPoolExecutor,
     ) -> None:
         self._id = import_id_from(first.import_id)
@@ -77,7 +76,7 @@ class _Stream:
         self._check_only = first.check_only
         self._store = store
         self._caller = caller
-        self._read = read
+        self._persons = persons
         self._executor = executor
         self._last_row = 0
         self._chunk: list[StagedPerson | Rejection] = []
@@ -90,7 +89,7 @@ class _Stream:
         if begun:
             _log.info("import_begun", import_id=str(self._id), check_only=self._check_only)
 
-    def take(self, request: pb.ImportPersonsRequest) -> None:
+    def take(self, request: pb.ImportPersonsRequest, now: StagedTime) -> None:
         if request.import_id not in ("", self._given_id):
             raise InvalidValue(Reason.INVALID_FIELD, "import_id", "as in the first message, or empty")
         if request.check_only and not self._check_only:
@@ -98,7 +97,7 @@ class _Stream:
         if len(request.rows) > MAX_BATCH:
             raise InvalidValue(Reason.BATCH_SIZE, "rows", f"at most {MAX_BATCH} items")
         for row in request.rows:
-            self._take_row(row)
+            self._take_row(row, now)
         if request.last:
             self._finish()
 
@@ -106,18 +105,18 @@ class _Stream:
         self._publish()
         return self._published()
 
-    def _take_row(self, row: pb.ImportRow) -> None:
+    def _take_row(self, row: pb.ImportRow, now: StagedTime) -> None:
         number = row.row
         if number <= self._last_row:
             raise InvalidValue(Reason.INVALID_FIELD, "rows", "rows from 1 on, rising from each to the next")
         self._last_row = number
         if number <= self._import.received_row:
             return
-        self._chunk.append(self._checked(row))
+        self._chunk.append(self._checked(row, now))
         if len(self._chunk) == CHUNK:
             self._publish()
 
-    def _checked(self, row: pb.ImportRow) -> StagedPerson | Rejection:
+    def _checked(self, row: pb.ImportRow, now: StagedTime) -> StagedPerson | Rejection:
         content = row.WhichOneof("content")
         if content == "unreadable_field":
             if not _FIELD.fullmatch(row.unreadable_field):
@@ -128,11 +127,9 @@ class _Stream:
         if content is None:
             raise InvalidValue(Reason.INVALID_FIELD, "rows", "each with a person or an unreadable_field")
         try:
-            person = self._read(_PERSON, row.person)
+            return self._persons.read(row.row, row.person, now)
         except InvalidValue as invalid:
-            field = invalid.field.removeprefix(f"{_PERSON}.")
-            return Rejection(row.row, _WHOLE_ROW if field == _PERSON else field, invalid.reason.name)
-        return staged(row.row, person, encode_person(person), self._store.digest)
+            return Rejection(row.row, invalid.field or _WHOLE_ROW, invalid.reason.name)
 
     def _publish(self) -> None:
         """Publish what is checked, as soon as what went before is done."""
@@ -140,11 +137,15 @@ class _Stream:
             return
         # Also since nothing may be done after a chunk that could not be.
         self._published()
-        enter = partial(imports.enter, import_id=self._id, rows=self._chunk)
+        sent = threading.Event()
+        enter = partial(imports.enter, import_id=self._id, rows=self._chunk, when_sent=sent.set)
         self._chunk = []
         self._publishing = self._executor.submit(
             lambda: self._store.write(self._caller, enter, deadline=time.monotonic() + _CHUNK_SECONDS)
         )
+        self._publishing.add_done_callback(lambda _: sent.set())
+        # Two that compute at once would slow each other; now the other one waits for PostgreSQL.
+        sent.wait()
 
     def _published(self) -> PersonImport:
         """How the import stands when what is being published is done."""

@@ -133,19 +133,6 @@ def purpose_from(value: int) -> Purpose:
     return _PURPOSES[value]
 
 
-def past_time_from(field: str, timestamp: Timestamp, now: datetime) -> datetime:
-    """Read a time that must have been. Raises InvalidValue: INVALID_FIELD."""
-    seconds, nanos = timestamp.seconds, timestamp.nanos
-    if 0 <= seconds <= _LAST_SECOND and 0 <= nanos < _NANOS:
-        # As ToDatetime does, which takes longer; an import has millions.
-        time = datetime.fromtimestamp(seconds, UTC)
-        if nanos:
-            time += timedelta(0, 0, nanos // 1000)
-        if _EPOCH < time <= now:
-            return time
-    raise InvalidValue(Reason.INVALID_FIELD, field, "a time between 1970 and now")
-
-
 def duration_from(field: str, duration: Duration, *, least: timedelta, most: timedelta) -> timedelta:
     """Read a span of time within limits. Raises InvalidValue: INVALID_FIELD."""
     with suppress(ValueError, OverflowError):

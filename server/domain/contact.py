@@ -72,7 +72,9 @@ def comparable(kind: ContactKind, value: str) -> str:
     E-mail addresses without regard to case, in either part; no rule for dots or plus. Both
     kinds as parse_email and parse_mobile gave them.
     """
-    return unicodedata.normalize("NFC", value.casefold()) if kind is ContactKind.EMAIL else value
+    if kind is not ContactKind.EMAIL:
+        return value
+    return value.lower() if value.isascii() else unicodedata.normalize("NFC", value.casefold())
 
 
 def parse_email(text: str) -> str:

@@ -42,13 +42,19 @@ class LookUp:
 
 def standing_of(person: Person) -> LetterRoute:
     """Which way letters to the person go as long as contact info has not expired."""
-    if person.status is not Status.ACTIVE:
-        return LetterRoute[person.status.name]
-    if person.reserved:
+    return standing(person.status, reserved=person.reserved, has_mailbox=person.chosen is not None)
+
+
+def standing(status: Status, *, reserved: bool, has_mailbox: bool) -> LetterRoute:
+    """The same of what it depends on.
+
+    has_mailbox: whether one is chosen.
+    """
+    if status is not Status.ACTIVE:
+        return LetterRoute[status.name]
+    if reserved:
         return LetterRoute.RESERVED
-    if person.public_mailbox() is None:
-        return LetterRoute.NO_MAILBOX
-    return LetterRoute.MAILBOX_CHOSEN
+    return LetterRoute.MAILBOX_CHOSEN if has_mailbox else LetterRoute.NO_MAILBOX
 
 
 def look_up(standing: LetterRoute, is_expired: Mapping[ContactKind, bool], purpose: Purpose) -> LookUp:

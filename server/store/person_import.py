@@ -4,7 +4,7 @@ So a kill loses nothing that was acknowledged and doubles nothing, whoever sends
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -94,12 +94,16 @@ def open_import(
 
 
 def enter(
-    transaction: Transaction, import_id: uuid.UUID, rows: Sequence[StagedPerson | Rejection]
+    transaction: Transaction,
+    import_id: uuid.UUID,
+    rows: Sequence[StagedPerson | Rejection],
+    when_sent: Callable[[], object] = lambda: None,
 ) -> PersonImport:
     """Do the rows that are not done yet: enter those persons that are new, without deliveries,
     messages and history, and keep the rejections. The register's persons are left alone.
 
     rows: by rising numbers, at least one.
+    when_sent: called when PostgreSQL has all and its long work is about to begin, if there is any.
 
     Raises Refusal: UNKNOWN_IMPORT, or IMPORT_FINISHED where any row is not done yet.
     """
@@ -134,7 +138,7 @@ def enter(
         .returning(table)
     ).one()
     if new and not imported.check_only:
-        load(transaction, new, import_id)
+        load(transaction, new, import_id, when_sent)
     return PersonImport(*done)
 
 

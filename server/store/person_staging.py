@@ -7,48 +7,74 @@ checks the next persons, and gets it back only after some milliseconds.
 """
 
 import uuid
-from collections.abc import Sequence
-from operator import itemgetter
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NewType
 
 from psycopg import Cursor
 from psycopg.sql import SQL, Identifier
+from sqlalchemy import text
 from sqlalchemy.dialects import postgresql
 
-from server.domain.identifiers import PersonIdentifier
-from server.domain.person import Person
+from server.domain.contact import ContactKind
+from server.domain.identifiers import MailboxAddress, OrganisationNumber, PersonIdentifier
+from server.domain.person import OperatorState
 from server.store import tables
-from server.store.rows import Digest, mailbox_values, person_values
+from server.store.shared_contact import note_digests
 from server.store.transaction import Transaction
 
-# What stands in `encoded` before the bytes that do not depend on the change number: the number.
-_NUMBER_BYTES = 8
+# From 1970 to 2000 in microseconds.
+TO_2000 = 946_684_800_000_000
 
-# Each person has its place among those staged, from 0 on.
-_COLUMNS = [column for column in tables.person.columns if column.name not in ("id", "change_number")]
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
-_TYPES = ["bigint", *(column.type.compile(_DIALECT).lower() for column in _COLUMNS)]
-_in_order = itemgetter(*(column.name for column in _COLUMNS))
+# A time as COPY takes it: a timestamptz is a bigint of microseconds since 2000 there.
+StagedTime = NewType("StagedTime", int)
+
+# A person's e-mail or mobile: value, updated, confirmed, validated, digest.
+StagedContact = tuple[str | None, StagedTime | None, StagedTime | None, StagedTime | None, bytes | None]
+NO_CONTACT: StagedContact = (None, None, None, None, None)
+
+
+class StagedMailbox(NamedTuple):
+    """One of a person's mailboxes."""
+
+    operator: OrganisationNumber
+    address: MailboxAddress
+    certificate: bytes | None
+    chosen: bool
 
 
 class StagedPerson(NamedTuple):
-    """A person in an import's row, ready to be copied; made by staged()."""
+    """A person ready to be copied; its contact info as StagedContact says.
+
+    row: the place among those that are loaded.
+    encoded: with any change number; that which the person gets takes its place.
+    """
 
     row: int
     identifier: PersonIdentifier
-    columns: tuple[Any, ...]
-    mailboxes: tuple[dict[str, Any], ...]
+    status: str
+    reserved: bool
+    reservation_time: StagedTime | None
+    language: str | None
+    language_updated_time: StagedTime | None
+    email: str | None
+    email_updated_time: StagedTime | None
+    email_confirmed_time: StagedTime | None
+    email_validated_time: StagedTime | None
+    email_digest: bytes | None
+    mobile: str | None
+    mobile_updated_time: StagedTime | None
+    mobile_confirmed_time: StagedTime | None
+    mobile_validated_time: StagedTime | None
+    mobile_digest: bytes | None
+    encoded: bytes
+    mailboxes: tuple[StagedMailbox, ...]
 
 
-def staged(row: int, person: Person, encoded: bytes, digest: Digest) -> StagedPerson:
-    """Make the person ready.
-
-    encoded: with any change number; that which the person gets takes its place.
-    """
-    values = person_values(person, digest)
-    values["encoded"] = encoded[_NUMBER_BYTES:]
-    mailboxes = tuple([mailbox_values(person, box) for box in person.mailboxes])
-    return StagedPerson(row, person.identifier, _in_order(values), mailboxes)
+_COLUMNS = [tables.person.columns[name] for name in StagedPerson._fields[1:-1]]
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+_TYPES = [column.type.compile(_DIALECT).lower() for column in _COLUMNS]
+# Of what is given for them.
+_COPIED_TYPES = ["bigint", *("bigint" if each.startswith("timestamp") else each for each in _TYPES)]
 
 
 def make_staging(transaction: Transaction) -> None:
@@ -60,10 +86,17 @@ def make_staging(transaction: Transaction) -> None:
         cursor.execute(_MAKE_STAGING, prepare=False)
 
 
-def load(transaction: Transaction, persons: Sequence[StagedPerson], import_id: uuid.UUID) -> None:
-    """Enter persons who are new, as they are, without deliveries, messages and history, and note
-    the change numbers that they get as a chunk of the import. At least one person; after
-    make_staging().
+def load(
+    transaction: Transaction,
+    persons: Sequence[StagedPerson],
+    import_id: uuid.UUID | None = None,
+    when_sent: Callable[[], object] = lambda: None,
+) -> None:
+    """Enter persons who are new, as they are, without deliveries, messages and history. At least
+    one person; after make_staging().
+
+    import_id: the import of which the change numbers that they get are noted as a chunk.
+    when_sent: called when PostgreSQL has all and its long work is about to begin.
 
     No value is noted for the recount: whoever loads has to see to that.
     """
@@ -71,15 +104,45 @@ def load(transaction: Transaction, persons: Sequence[StagedPerson], import_id: u
     parameters = {
         "count": len(persons),
         "import_id": import_id,
+        "operator_state": OperatorState.IN_STEP.value,
         "places": [place for place, _ in boxes],
-        **{name: [box[name] for _, box in boxes] for name in _MAILBOX_COLUMNS},
+        **{name: [getattr(box, name) for _, box in boxes] for name in StagedMailbox._fields},
     }
     with _cursor(transaction) as cursor:
         with cursor.copy("COPY staged_person FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(_TYPES)
+            copy.set_types(_COPIED_TYPES)
             for place, each in enumerate(persons):
-                copy.write_row((place, *each.columns))
+                copy.write_row((place, *each[1:-1]))
+        when_sent()
         cursor.execute(_ENTER, parameters)
+
+
+def load_new(transaction: Transaction, persons: Sequence[StagedPerson]) -> int:
+    """Enter those who have no row, as load() does, and note their contact info for the recount.
+    Returns how many were entered.
+
+    persons: no identifier twice.
+    """
+    connection = transaction.connection
+    identifiers = [person.identifier for person in persons]
+    present = set(connection.scalars(_PRESENT, {"identifiers": identifiers}))
+    new = [person for person in persons if person.identifier not in present]
+    if new:
+        note_digests(
+            connection,
+            [
+                (kind, digest)
+                for person in new
+                for kind, digest in (
+                    (ContactKind.EMAIL, person.email_digest),
+                    (ContactKind.MOBILE, person.mobile_digest),
+                )
+                if digest is not None
+            ],
+        )
+        make_staging(transaction)
+        load(transaction, new)
+    return len(new)
 
 
 def _cursor(transaction: Transaction) -> "Cursor[Any]":
@@ -88,6 +151,7 @@ def _cursor(transaction: Transaction) -> "Cursor[Any]":
     return cursor
 
 
+_PRESENT = text("SELECT identifier FROM person WHERE identifier = ANY(CAST(:identifiers AS text[]))")
 _MAKE_STAGING = SQL("""
     SET LOCAL enable_seqscan = off;
     SET LOCAL jit = off;
@@ -95,10 +159,9 @@ _MAKE_STAGING = SQL("""
 """).format(
     columns=SQL(", ").join(
         SQL("{} {}").format(Identifier(column.name), SQL(type_name))
-        for column, type_name in zip(_COLUMNS, _TYPES[1:], strict=True)
+        for column, type_name in zip(_COLUMNS, _TYPES, strict=True)
     )
 )
-_MAILBOX_COLUMNS = ("operator", "address", "certificate", "chosen", "operator_state")
 # The counter comes first in it, and yet last: whatever one would wait for was had before.
 _ENTER = SQL("""
     WITH taken AS (
@@ -106,24 +169,25 @@ _ENTER = SQL("""
         RETURNING last_change_number - %(count)s + 1 AS first
     ), entered AS (
         INSERT INTO person (change_number, encoded, {columns})
-        SELECT first + place, int8send(first + place) || encoded, {columns} FROM taken, staged_person
+        SELECT first + place, int8send(first + place) || substr(encoded, 9), {columns}
+        FROM taken, staged_person
         RETURNING id, change_number
     ), box AS (
         SELECT entered.id, entered.change_number, given.*
         FROM taken, entered, unnest(
             %(places)s::bigint[], %(operator)s::text[], %(address)s::text[], %(certificate)s::bytea[],
-            %(chosen)s::boolean[], %(operator_state)s::text[]
-        ) AS given (place, operator, address, certificate, chosen, operator_state)
+            %(chosen)s::boolean[]
+        ) AS given (place, operator, address, certificate, chosen)
         WHERE entered.change_number = first + place
     ), entered_box AS (
         INSERT INTO mailbox (person_id, operator, address, certificate, chosen, operator_state)
-        SELECT id, operator, address, certificate, chosen, operator_state FROM box
+        SELECT id, operator, address, certificate, chosen, %(operator_state)s FROM box
     ), noted_box AS (
         INSERT INTO mailbox_change (person_id, operator, change_number)
         SELECT id, operator, change_number FROM box
     )
     INSERT INTO person_import_chunk (import_id, first_change_number, last_change_number)
-    SELECT %(import_id)s, first, first + %(count)s - 1 FROM taken
+    SELECT %(import_id)s::uuid, first, first + %(count)s - 1 FROM taken WHERE %(import_id)s::uuid IS NOT NULL
 """).format(
     columns=SQL(", ").join(Identifier(column.name) for column in _COLUMNS if column.name != "encoded")
 )

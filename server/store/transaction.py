@@ -132,39 +132,6 @@ class Transaction(Reader):
             self._forget_recipient(row_id)
         return number
 
-    def load(self, persons: Sequence[Person]) -> int:
-        """Enter persons as they are, without deliveries and messages; those who have a row
-        are left alone. Returns how many were entered.
-        """
-        table = tables.person
-        identifiers = sorted(person.identifier for person in persons)
-        present = self.persons(identifiers)
-        new = [person for person in persons if not present[person.identifier].change_number]
-        if not new:
-            return 0
-        note_for_recount(
-            self.connection, self._digest, [Change(present[person.identifier], person) for person in new]
-        )
-        numbers = self.take_change_numbers(len(new))
-        numbered = [
-            replace(person, change_number=number) for number, person in zip(numbers, new, strict=True)
-        ]
-        rows = self.connection.execute(
-            insert(table).returning(table.c.identifier, table.c.id),
-            [self._person_values(each) for each in numbered],
-        )
-        row_ids = {row.identifier: row.id for row in rows}
-        boxes = [(row_ids[person.identifier], person, box) for person in numbered for box in person.mailboxes]
-        if boxes:
-            self.connection.execute(
-                insert(tables.mailbox),
-                [{"person_id": row_id, **mailbox_values(person, box)} for row_id, person, box in boxes],
-            )
-        self._note_mailbox_changes(
-            [(row_id, box.operator, person.change_number) for row_id, person, box in boxes]
-        )
-        return len(new)
-
     def first_answer(self, caller: str, request: WriteRequest) -> Answer | None:
         """Claim the request id; the stored answer where the request was answered before.
 

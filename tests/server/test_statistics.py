@@ -27,6 +27,7 @@ from server.store.store import Store
 from server.store.transaction import Reader
 from tests.conftest import Register
 from tests.people import DIGIPOST, EBOKS, KARI, NIELS, OLA, synthetic_identifiers
+from tests.plain_loading import load_persons
 from tests.server.test_administration import delete
 from tests.server.test_look_up import EMAIL, MAILBOX, MOBILE, OLD_EMAIL, RESERVED, contact, load
 
@@ -175,7 +176,7 @@ def expected(persons: list[Person], now: datetime) -> Statistics:
 
 def test_the_database_counts_as_the_rules_do_at_every_edge(store: Store) -> None:
     persons = some_persons(seed=4)
-    store.write(ADMINISTRATOR, lambda transaction: transaction.load(persons), deadline=deadline())
+    load_persons(store, persons, deadline=deadline())
     seen = set()
 
     for edge, near in product(EDGES, (timedelta(), MICROSECOND, -MICROSECOND)):
@@ -268,7 +269,7 @@ def test_a_count_sees_nothing_that_was_committed_since_it_began(
 def test_a_count_leaves_the_connection_fit_for_writes(store: Store) -> None:
     count(store, datetime.now(UTC))
     persons = some_persons(seed=1)[:3]
-    assert store.write(ADMINISTRATOR, lambda transaction: transaction.load(persons), deadline=deadline()) == 3
+    assert load_persons(store, persons, deadline=deadline()) == 3
 
 
 def test_a_count_may_take_longer_than_other_reads_but_not_past_its_deadline(store: Store) -> None:

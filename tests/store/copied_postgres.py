@@ -41,6 +41,7 @@ def recovered(url: str) -> Iterator[str]:
     with open_folder() as folder:
         copied = _back_up(url, folder, "recovery.signal")
         running = private_postgres.start(folder, durable=False)
+        _wait_for_promotion(copied)
         yield copied
         running.stop()
 
@@ -104,4 +105,13 @@ def _wait_for(url: str) -> None:
             return connect(url).close()
         except psycopg.OperationalError:
             assert time.monotonic() < ends, "the standby does not answer"
+            time.sleep(0.05)
+
+
+def _wait_for_promotion(url: str) -> None:
+    # It answers as a standby before it has recovered.
+    ends = time.monotonic() + 20
+    with connect(url) as connection:
+        while connection.execute("SELECT pg_is_in_recovery()").fetchone() != (False,):
+            assert time.monotonic() < ends, "still recovering"
             time.sleep(0.05)

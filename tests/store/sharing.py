@@ -12,6 +12,7 @@ from server.jobs.recount_shared_contact import recount
 from server.store.store import Store
 from server.store.transaction import Transaction
 from tests.people import NIELS as NIELS_IDENTIFIER
+from tests.plain_loading import load_persons
 from tests.store.steps import (
     ADMINISTRATOR,
     MOBILE,
@@ -45,7 +46,7 @@ def delete(store: Store, identifier: PersonIdentifier, reason: DeletionReason) -
 def load(store: Store, identifiers: Sequence[PersonIdentifier], values: Mapping[ContactKind, str]) -> None:
     contacts = {kind: ContactPoint(value=value, updated=NOW) for kind, value in values.items()}
     persons = [Person(identifier=each, status=Status.ACTIVE, contacts=contacts) for each in identifiers]
-    store.write(ADMINISTRATOR, lambda transaction: transaction.load(persons), deadline=in_time())
+    load_persons(store, persons, deadline=in_time())
 
 
 def replace_identifier(store: Store, old: PersonIdentifier, new: PersonIdentifier) -> None:

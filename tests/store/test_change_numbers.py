@@ -17,6 +17,7 @@ from server.domain.person import Change, DeletionReason, Person, Status
 from server.store.deliveries import lease_deliveries
 from server.store.store import Store
 from server.store.transaction import Answer, Transaction
+from tests.plain_loading import load_persons
 from tests.store import steps
 from tests.store.steps import (
     A_DAY,
@@ -196,7 +197,7 @@ def test_loaded_persons_stand_in_the_feed_in_order_and_create_no_work(
         for person in [*persons, Person(identifier=OLA).register(NOW, {ContactKind.MOBILE: "+1"}, None)]
     ]
 
-    entered = store.write(steps.ADMINISTRATOR, lambda each: each.load(loaded), deadline=in_time())
+    entered = load_persons(store, loaded, deadline=in_time())
 
     assert entered == len(PERSONS)
     assert [person.change_number for person in _read_on(store, 1, 100)[0]] == list(range(2, len(PERSONS) + 2))

@@ -19,6 +19,7 @@ from server.jobs.recount_shared_contact import recount
 from server.store.store import Store
 from server.store.transaction import Transaction
 from server.store.unencoded import give_encoded
+from tests.plain_loading import load_persons
 from tests.store.conftest import connect
 from tests.store.sharing import (
     ADDRESS,
@@ -64,10 +65,6 @@ def assert_all_are_encoded(store: Store, database: psycopg.Connection) -> None:
     assert_none_is_stale(store, database)
 
 
-def load(store: Store, persons: Sequence[Person]) -> None:
-    store.write(ADMINISTRATOR, lambda transaction: transaction.load(persons), deadline=in_time())
-
-
 def encode_all(store: Store) -> None:
     while encode_some(store, in_time()):
         pass
@@ -81,7 +78,9 @@ def test_any_person_of_a_register_from_before_is_encoded_and_nothing_else_change
     store: Store, database: psycopg.Connection
 ) -> None:
     chance = random.Random(0)
-    load(store, [_random_person(identifier, chance) for identifier in some_persons(600)])
+    load_persons(
+        store, [_random_person(identifier, chance) for identifier in some_persons(600)], deadline=in_time()
+    )
     encoded = encoded_persons(database)
     forget(database)
     others = "SELECT to_jsonb(person) - 'encoded' FROM person ORDER BY id"
@@ -158,7 +157,9 @@ def test_who_changes_while_being_encoded_waits_and_is_not_left_stale(
 
 def test_two_who_encode_at_once_share_the_work(store: Store, database: psycopg.Connection) -> None:
     chance = random.Random(0)
-    load(store, [_random_person(identifier, chance) for identifier in some_persons(200)])
+    load_persons(
+        store, [_random_person(identifier, chance) for identifier in some_persons(200)], deadline=in_time()
+    )
     forget(database)
     counts: list[int] = []
 
@@ -225,7 +226,7 @@ def _do_something(
         lambda person: person.delete(chance.choice(list(DeletionReason))),
     ]
     steps: list[Callable[[], object]] = [
-        partial(load, store, [_random_person(identifier, chance)]),
+        partial(load_persons, store, [_random_person(identifier, chance)], deadline=in_time()),
         partial(replace_identifier, store, identifier, other),
         partial(write_as_code_from_before, database, identifier, values.get(EMAIL)),
         partial(recount, store, NOW, in_time()),

@@ -13,14 +13,15 @@ from sqlalchemy import text
 
 from server.domain.contact import ContactKind, ContactPoint
 from server.domain.errors import Reason
-from server.domain.identifiers import PersonIdentifier
+from server.domain.identifiers import OrganisationNumber, PersonIdentifier
 from server.domain.person import Person, Status
 from server.encoded_person import encode_person
 from server.store import person_import
 from server.store.person_import import PersonImport, Rejection, enter, find_import, finish, forget_old_imports
-from server.store.person_staging import StagedPerson, load, staged
+from server.store.person_staging import StagedPerson, load
 from server.store.store import Store
 from server.store.transaction import Transaction
+from tests.plain_loading import staged
 from tests.store.sharing import recount_all, shared, somebody_waits_for_a_lock, wait_until
 from tests.store.steps import (
     ADMINISTRATOR,
@@ -62,7 +63,7 @@ def new_person(identifier: PersonIdentifier, email: str = "ola@example.com") -> 
 
 
 def staged_rows(store: Store, persons: Sequence[Person], first: int = 1) -> list[StagedPerson]:
-    return [staged(row, each, encode_person(each), store.digest) for row, each in enumerate(persons, first)]
+    return [staged(row, each, store.digest) for row, each in enumerate(persons, first)]
 
 
 def import_rows(store: Store, rows: Sequence[StagedPerson | Rejection], id_: uuid.UUID = ID) -> PersonImport:
@@ -143,7 +144,9 @@ def test_one_who_registers_while_a_chunk_waits_for_its_numbers_is_found_present(
 def test_a_chunk_that_fails_leaves_nothing(store: Store, database: psycopg.Connection) -> None:
     begin(store)
     [good, bad] = staged_rows(store, list(map(new_person, some_persons(2))))
-    unknown_operator = bad._replace(mailboxes=({**bad.mailboxes[0], "operator": "999999999"},))
+    unknown_operator = bad._replace(
+        mailboxes=(bad.mailboxes[0]._replace(operator=OrganisationNumber("999999999")),)
+    )
 
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         import_rows(store, [good, unknown_operator])

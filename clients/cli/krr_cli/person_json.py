@@ -30,7 +30,7 @@ _QUICK_OF_POINT = frozenset(("value", *_TIMES_OF_POINT))
 
 # What the two ways of reading raise for what they cannot read.
 _NOT_QUICK = (KeyError, ValueError, TypeError, AttributeError)
-_NOT_A_PERSON = (ParseError, ValueError, TypeError, AttributeError)
+_NOT_A_PERSON = (ParseError, ValueError, TypeError, AttributeError, OverflowError)
 
 
 def read_json_lines(
