@@ -45,6 +45,7 @@ class AdminService:
 
     def LoadPersons(self, request: pb.LoadPersonsRequest, call: Call) -> pb.LoadPersonsResponse:
         translate.batch_size_in("persons", len(request.persons), MAX_BATCH)
+        request.DiscardUnknownFields()
         now = staged_time(self.now())
         loaded_persons = self._loaded_persons()
         persons = []

@@ -71,6 +71,7 @@ class LoadedPersons:
         """The person, as one that is new.
 
         row: the person's place among those that are loaded.
+        given: without fields that this contract does not know; what is stored would keep them.
         now: no time may be later.
 
         Raises InvalidValue, with the field's path in the person, which is empty for the whole.
@@ -115,8 +116,6 @@ class LoadedPersons:
                     message.mailbox.operator_organisation_number = box.operator
                     message.mailbox.address = box.address
                     message.mailbox.certificate = box.certificate or b""
-        # Of a newer contract than this one.
-        message.DiscardUnknownFields()
         return StagedPerson(
             row,
             identifier,
@@ -139,15 +138,20 @@ class LoadedPersons:
     def _mailboxes(self, given: admin_service_pb2.PersonToLoad) -> tuple[StagedMailbox, ...]:
         chosen = given.chosen_operator_organisation_number
         mailboxes: dict[OrganisationNumber, StagedMailbox] = {}
-        for i, box in enumerate(given.mailboxes):
-            field = f"mailboxes[{i}]"
-            operator = translate.operator_from(
-                f"{field}.operator_organisation_number", box.operator_organisation_number, self._operators
-            )
-            if operator in mailboxes:
-                raise InvalidValue(Reason.INVALID_FIELD, field, "one mailbox per operator")
-            address = translate.named_field(f"{field}.address", parse_mailbox_address, box.address)
-            certificate = translate.certificate_from(f"{field}.certificate", box.certificate)
+        for box in given.mailboxes:
+            try:
+                operator = translate.operator_from(
+                    "operator_organisation_number", box.operator_organisation_number, self._operators
+                )
+                if operator in mailboxes:
+                    raise InvalidValue(Reason.INVALID_FIELD, description="one mailbox per operator")
+                address = translate.named_field("address", parse_mailbox_address, box.address)
+                certificate = translate.certificate_from("certificate", box.certificate)
+            except InvalidValue as invalid:
+                # One for each that was read without fault: an operator has but one.
+                path = f"mailboxes[{len(mailboxes)}]"
+                invalid.field = f"{path}.{invalid.field}" if invalid.field else path
+                raise
             mailboxes[operator] = StagedMailbox(operator, address, certificate, operator == chosen)
         if chosen and chosen not in mailboxes:
             raise InvalidValue(

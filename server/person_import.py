@@ -55,6 +55,7 @@ def import_persons(
     with ThreadPoolExecutor(1, thread_name_prefix="import") as executor:
         stream: _Stream | None = None
         for request in requests:
+            request.DiscardUnknownFields()
             stream = stream or _Stream(request, store, caller, persons, executor)
             stream.take(request, staged_time(now()))
         if stream is None:

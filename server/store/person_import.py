@@ -155,7 +155,8 @@ def finish(transaction: Transaction, import_id: uuid.UUID) -> tuple[PersonImport
     if imported.loaded_count and not imported.check_only:
         if imported.loaded_count >= _MANY:
             connection.execute(_ANALYZE)
-        # Whose values change meanwhile is noted by whoever changes them.
+        # All values, grouped in memory. Whose values change meanwhile is noted by whoever changes them.
+        connection.execute(text("SET LOCAL work_mem = '64MB'"))
         for note in _NOTE_WRONG.values():
             connection.execute(note)
     finished = connection.execute(

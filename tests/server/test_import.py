@@ -92,6 +92,22 @@ def test_who_is_imported_is_as_if_loaded_and_nobody_is_told(
     assert {each.change_number for each in feed(register).values()} == {number for _, number, _ in both}
 
 
+def test_what_a_newer_contract_says_of_a_person_is_not_stored(
+    register: Register, database: "psycopg.Connection[Any]"
+) -> None:
+    newer = [person(1, each) for each in some_identifiers(2)]
+    for each in newer:
+        # Field 1000 of a contact point.
+        each.email.MergeFromString(b"\xc2\x3e\x05newer")
+
+    register.as_administrator().LoadPersons(pb.LoadPersonsRequest(request_id=request_id(), persons=newer[:1]))
+    send(register, messages_of(ID, rows_of(newer[1:])))
+
+    stored = database.execute("SELECT encoded FROM person").fetchall()
+    assert len(stored) == 2
+    assert all(encoded and b"newer" not in encoded for (encoded,) in stored)
+
+
 def test_an_import_says_how_far_it_is_and_when_it_is_finished(register: Register, small_chunks: None) -> None:
     rows = rows_of(some_persons(30))
 
