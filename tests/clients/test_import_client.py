@@ -183,12 +183,14 @@ def test_a_register_that_stays_away_is_given_up_in_time(
 def test_a_register_that_gets_on_now_and_then_is_not_given_up(
     scripted: ScriptedImports, connected: grpc.Channel
 ) -> None:
-    scripted.acts.extend([(3, AWAY)] * 5)
+    # Each time 2,000 rows further. A wait is 0.1 to 0.2 seconds: all of them together are longer
+    # than the patience.
+    scripted.acts.extend([(3, AWAY)] * 20)
 
-    # Each wait is 0.1 to 0.2 seconds: one is within the patience, all of them are not.
-    list(run(connected, give_up_after=0.4, longest_delay=0.2))
+    list(run(connected, rows_after(42_300), give_up_after=2, longest_delay=0.2))
 
-    assert len(entered(scripted)) == COUNT
+    assert len(entered(scripted)) == 42_300
+    assert not scripted.acts
 
 
 def test_a_register_that_gives_no_sign_is_cut_off(scripted: ScriptedImports, connected: grpc.Channel) -> None:
