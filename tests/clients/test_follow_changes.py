@@ -306,17 +306,17 @@ def test_the_wait_between_calls_grows_and_begins_short_again_after_a_page(
     scripted: ScriptedRegister, channel: grpc.Channel
 ) -> None:
     cancelled = refuses(StatusCode.CANCELLED)
-    scripted.acts.extend([*[cancelled] * 3, after(1, cancelled)])
+    scripted.acts.extend([*[cancelled] * 4, after(1, cancelled)])
 
     with follow_changes(channel) as feed:
         begin = time.monotonic()
         next(feed)
-        # At least half of 0.2, 0.4 and 0.8 seconds.
-        assert time.monotonic() - begin > 0.7
+        # At least half of 0.2, 0.4, 0.8 and 1.6 seconds.
+        assert time.monotonic() - begin > 1.5
         begin = time.monotonic()
         next(feed)
-        # The next would be 1.6 seconds, and at least half of it.
-        assert time.monotonic() - begin < 0.7
+        # The next would be 3.2 seconds, and at least half of it.
+        assert time.monotonic() - begin < 1.5
 
 
 def test_the_register_says_how_long_to_wait_before_the_next_call(

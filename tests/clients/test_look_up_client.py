@@ -208,12 +208,13 @@ def test_a_register_that_stays_away_is_given_up_in_time(
 def test_a_register_that_answers_now_and_then_is_not_given_up(
     scripted: ScriptedRegister, channel: grpc.Channel
 ) -> None:
-    scripted.acts.extend([after(1, refuses(StatusCode.CANCELLED))] * 6)
+    scripted.acts.extend([after(1, refuses(StatusCode.CANCELLED))] * 20)
 
-    # Each wait is 0.1 to 0.2 seconds: one is within the patience, all of them are not.
-    entries = list(look_up(channel, identifiers(), give_up_after=0.4, longest_delay=0.2))
+    # A wait is 0.1 to 0.2 seconds: all of them together are longer than the patience.
+    entries = list(look_up(channel, identifiers(20_500), give_up_after=1.5, longest_delay=0.2))
 
-    assert len(entries) == COUNT
+    assert len(entries) == 20_500
+    assert not scripted.acts
 
 
 def test_streams_that_only_ever_end_well_are_given_up_too(

@@ -84,8 +84,8 @@ def test_a_change_ends_the_wait_of_all_who_had_not_heard_of_it(
         waits, ahead = [wait(number - 1) for _ in range(10)], wait(number, seconds=0.1)
         database.number = number
         began = time.monotonic()
-        assert [each.result(timeout=1) for each in waits] == [number] * 10
-        assert time.monotonic() - began < 0.5
+        assert [each.result(timeout=2) for each in waits] == [number] * 10
+        assert time.monotonic() - began < 2
         assert ahead.result() == number
 
 
@@ -104,8 +104,8 @@ def test_a_wait_ends_at_its_moment_and_one_whose_moment_is_past_at_once(
 ) -> None:
     began = time.monotonic()
     assert wait(5, seconds=0.3).result() == 0
-    assert 0.25 < time.monotonic() - began < 1
-    assert wait(5, seconds=-1).result(timeout=0.5) == 0
+    assert 0.25 < time.monotonic() - began < 2
+    assert wait(5, seconds=-1).result(timeout=2) == 0
 
 
 def test_who_leaves_waits_no_longer_and_never_again_and_wakes_nobody_else(
@@ -117,8 +117,8 @@ def test_who_leaves_waits_no_longer_and_never_again_and_wakes_nobody_else(
 
     leaver.leave()
 
-    left.result(timeout=0.5)
-    wait(5, waiter=leaver).result(timeout=0.5)
+    left.result(timeout=2)
+    wait(5, waiter=leaver).result(timeout=2)
     assert not other.done()
 
 

@@ -289,5 +289,5 @@ def test_who_waits_is_told_when_the_server_ends(settings: Settings) -> None:
 
     assert outcome.reason == "SERVER_ENDING"
     assert outcome.retry_after
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
     rpcs.close()

@@ -87,8 +87,8 @@ def test_while_nothing_changes_an_empty_page_with_a_cursor_comes_every_10_second
 
     for _ in range(3):
         began = time.monotonic()
-        heartbeat = watch.page(within=2)
-        assert 0.2 < time.monotonic() - began < 1.5
+        heartbeat = watch.page(within=4)
+        assert 0.2 < time.monotonic() - began < 4
         assert heartbeat == pb.WatchChangesResponse(cursor=cursor, caught_up=True)
 
 
@@ -218,7 +218,7 @@ def test_when_the_server_ends_watchers_are_told_and_go_on_at_another(settings: S
             assert (ended.code, ended.reason) == (StatusCode.UNAVAILABLE, "SERVER_ENDING")
             assert ended.retry_after
         ending.result()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 4
 
     others.call("CitizenService/RegisterPerson", register_request(KARI), LOG_IN_SERVICE)
     for cursor in cursors:
@@ -306,4 +306,4 @@ def test_a_request_that_nobody_can_decode_ends_its_call_and_lets_the_server_end(
 
     server.end()
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
