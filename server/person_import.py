@@ -1,12 +1,13 @@
 """Imports as they are received: each row checked, and published in chunks while the next ones are checked.
 
-At most one chunk is ahead of the one being published, so however much comes, memory stays flat.
+At most two chunks are ahead of the one being entered, so however much comes, memory stays flat.
 """
 
 import re
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
@@ -52,7 +53,7 @@ def import_persons(
     Raises Refusal, after which everything up to received_row is done; what came after it is
     to be sent again, if at all.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="import") as executor:
+    with ThreadPoolExecutor(2, thread_name_prefix="import") as executor:
         stream: _Stream | None = None
         for request in requests:
             request.DiscardUnknownFields()
@@ -81,7 +82,7 @@ class _Stream:
         self._executor = executor
         self._last_row = 0
         self._chunk: list[StagedPerson | Rejection] = []
-        self._publishing: Future[PersonImport] | None = None
+        self._under_way: deque[Future[PersonImport]] = deque()
         self._import, begun = store.write(
             caller,
             lambda transaction: imports.open_import(transaction, self._id, self._check_only),
@@ -104,7 +105,7 @@ class _Stream:
 
     def end(self) -> PersonImport:
         self._publish()
-        return self._published()
+        return self._wait_until_under_way(0)
 
     def _take_row(self, row: pb.ImportRow, now: StagedTime) -> None:
         number = row.row
@@ -133,26 +134,40 @@ class _Stream:
             return Rejection(row.row, invalid.field or _WHOLE_ROW, invalid.reason.name)
 
     def _publish(self) -> None:
-        """Publish what is checked, as soon as what went before is done."""
+        """Publish what is checked: copy it while the chunk before is entered, and enter it then."""
         if not self._chunk:
             return
-        # Also since nothing may be done after a chunk that could not be.
-        self._published()
-        sent = threading.Event()
-        enter = partial(imports.enter, import_id=self._id, rows=self._chunk, when_sent=sent.set)
+        self._wait_until_under_way(1)
+        before = self._under_way[0] if self._under_way else None
+        copied = threading.Event()
+
+        def wait_for_turn() -> None:
+            copied.set()
+            if before:
+                # Nothing may be done after a chunk that could not be.
+                before.result()
+
+        enter = partial(
+            imports.enter,
+            import_id=self._id,
+            rows=self._chunk,
+            check_only=self._check_only,
+            wait_for_turn=wait_for_turn,
+        )
         self._chunk = []
-        self._publishing = self._executor.submit(
+        publishing = self._executor.submit(
             lambda: self._store.write(self._caller, enter, deadline=time.monotonic() + _CHUNK_SECONDS)
         )
-        self._publishing.add_done_callback(lambda _: sent.set())
-        # Two that compute at once would slow each other; now the other one waits for PostgreSQL.
-        sent.wait()
+        publishing.add_done_callback(lambda _: copied.set())
+        self._under_way.append(publishing)
+        # Two that compute at once would slow each other. And it has its connection by now, so none
+        # that comes after can keep it from one.
+        copied.wait()
 
-    def _published(self) -> PersonImport:
-        """How the import stands when what is being published is done."""
-        if self._publishing:
-            self._import = self._publishing.result()
-            self._publishing = None
+    def _wait_until_under_way(self, most: int) -> PersonImport:
+        """How the import stands when no more chunks than that are being published."""
+        while len(self._under_way) > most:
+            self._import = self._under_way.popleft().result()
         return self._import
 
     def _finish(self) -> None:

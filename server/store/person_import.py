@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from server.domain.errors import InvalidValue, Reason, Refusal
 from server.domain.identifiers import PersonIdentifier
-from server.store.person_staging import StagedPerson, load, make_staging
+from server.store.person_staging import StagedPerson, enter_staged, stage
 from server.store.tables import person_import, person_import_rejection
 from server.store.transaction import Reader, Transaction
 
@@ -97,24 +97,30 @@ def enter(
     transaction: Transaction,
     import_id: uuid.UUID,
     rows: Sequence[StagedPerson | Rejection],
-    when_sent: Callable[[], object] = lambda: None,
+    *,
+    check_only: bool = False,
+    wait_for_turn: Callable[[], object] = lambda: None,
 ) -> PersonImport:
     """Do the rows that are not done yet: enter those persons that are new, without deliveries,
     messages and history, and keep the rejections. The register's persons are left alone.
 
     rows: by rising numbers, at least one.
-    when_sent: called when PostgreSQL has all and its long work is about to begin, if there is any.
+    check_only: as the import was opened.
+    wait_for_turn: called when the rows have been copied; to return when those before are done.
 
     Raises Refusal: UNKNOWN_IMPORT, or IMPORT_FINISHED where any row is not done yet.
     """
     connection = transaction.connection
+    persons = [row for row in rows if isinstance(row, StagedPerson)]
+    if persons and not check_only:
+        stage(transaction, persons)
+    wait_for_turn()
     imported = _locked(transaction, import_id)
     due = [row for row in rows if row.row > imported.received_row]
     if not due:
         return imported
     if imported.finished_time:
         raise Refusal(Reason.IMPORT_FINISHED)
-    make_staging(transaction)
     identifiers = [row.identifier for row in due if isinstance(row, StagedPerson)]
     # Digits only, so they need no quotes.
     parameters = {"import_id": import_id, "identifiers": f"{{{','.join(identifiers)}}}"}
@@ -137,8 +143,10 @@ def enter(
         )
         .returning(table)
     ).one()
-    if new and not imported.check_only:
-        load(transaction, new, import_id, when_sent)
+    if new and not check_only:
+        if len(new) < len(persons):
+            stage(transaction, new)
+        enter_staged(transaction, new, import_id)
     return PersonImport(*done)
 
 

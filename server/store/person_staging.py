@@ -7,7 +7,7 @@ checks the next persons, and gets it back only after some milliseconds.
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, NewType
 
 from psycopg import Cursor
@@ -77,28 +77,28 @@ _TYPES = [column.type.compile(_DIALECT).lower() for column in _COLUMNS]
 _COPIED_TYPES = ["bigint", *("bigint" if each.startswith("timestamp") else each for each in _TYPES)]
 
 
-def make_staging(transaction: Transaction) -> None:
-    """Make the staging table, empty; and have no plan of this transaction read a whole table, such
-    as one that is kept from when the table was small.
+def stage(transaction: Transaction, persons: Sequence[StagedPerson]) -> None:
+    """Copy the persons into the staging table, in place of any that stand there; and have no plan
+    of this transaction read a whole table, such as one that is kept from when the table was small.
     """
     with _cursor(transaction) as cursor:
         # Several statements at once, which cannot be prepared.
         cursor.execute(_MAKE_STAGING, prepare=False)
+        with cursor.copy("COPY staged_person FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(_COPIED_TYPES)
+            for place, each in enumerate(persons):
+                copy.write_row((place, *each[1:-1]))
 
 
-def load(
-    transaction: Transaction,
-    persons: Sequence[StagedPerson],
-    import_id: uuid.UUID | None = None,
-    when_sent: Callable[[], object] = lambda: None,
+def enter_staged(
+    transaction: Transaction, persons: Sequence[StagedPerson], import_id: uuid.UUID | None = None
 ) -> None:
-    """Enter persons who are new, as they are, without deliveries, messages and history. At least
-    one person; after make_staging().
+    """Enter the persons that were staged last, as they are, without deliveries, messages and history.
 
+    persons: the same; at least one, and none that has a row.
     import_id: the import of which the change numbers that they get are noted as a chunk.
-    when_sent: called when PostgreSQL has all and its long work is about to begin.
 
-    No value is noted for the recount: whoever loads has to see to that.
+    No value is noted for the recount: whoever enters has to see to that.
     """
     boxes = [(place, box) for place, each in enumerate(persons) for box in each.mailboxes]
     parameters = {
@@ -109,16 +109,11 @@ def load(
         **{name: [getattr(box, name) for _, box in boxes] for name in StagedMailbox._fields},
     }
     with _cursor(transaction) as cursor:
-        with cursor.copy("COPY staged_person FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(_COPIED_TYPES)
-            for place, each in enumerate(persons):
-                copy.write_row((place, *each[1:-1]))
-        when_sent()
         cursor.execute(_ENTER, parameters)
 
 
 def load_new(transaction: Transaction, persons: Sequence[StagedPerson]) -> int:
-    """Enter those who have no row, as load() does, and note their contact info for the recount.
+    """Enter those who have no row, as enter_staged() does, and note their contact info for the recount.
     Returns how many were entered.
 
     persons: no identifier twice.
@@ -140,8 +135,8 @@ def load_new(transaction: Transaction, persons: Sequence[StagedPerson]) -> int:
                 if digest is not None
             ],
         )
-        make_staging(transaction)
-        load(transaction, new)
+        stage(transaction, new)
+        enter_staged(transaction, new)
     return len(new)
 
 
@@ -155,7 +150,8 @@ _PRESENT = text("SELECT identifier FROM person WHERE identifier = ANY(CAST(:iden
 _MAKE_STAGING = SQL("""
     SET LOCAL enable_seqscan = off;
     SET LOCAL jit = off;
-    CREATE TEMPORARY TABLE staged_person (place bigint, {columns}) ON COMMIT DROP
+    CREATE TEMPORARY TABLE IF NOT EXISTS staged_person (place bigint, {columns}) ON COMMIT DROP;
+    DELETE FROM staged_person
 """).format(
     columns=SQL(", ").join(
         SQL("{} {}").format(Identifier(column.name), SQL(type_name))

@@ -18,7 +18,7 @@ from server.domain.person import Person, Status
 from server.encoded_person import encode_person
 from server.store import person_import
 from server.store.person_import import PersonImport, Rejection, enter, find_import, finish, forget_old_imports
-from server.store.person_staging import StagedPerson, load
+from server.store.person_staging import StagedPerson, enter_staged
 from server.store.store import Store
 from server.store.transaction import Transaction
 from tests.plain_loading import staged
@@ -244,15 +244,15 @@ def test_a_connection_lost_in_the_middle_of_a_chunk_is_made_up_for(
     begin(store)
     lost = 0
 
-    def lose_and_load(transaction: Transaction, *arguments: Any) -> None:
+    def lose_and_enter(transaction: Transaction, *arguments: Any) -> None:
         nonlocal lost
         if lost < 2:
             process = transaction.connection.scalar(text("SELECT pg_backend_pid()"))
             database.execute("SELECT pg_terminate_backend(%s, 5000)", (process,))
             lost += 1
-        load(transaction, *arguments)
+        enter_staged(transaction, *arguments)
 
-    monkeypatch.setattr(person_import, "load", lose_and_load)
+    monkeypatch.setattr(person_import, "enter_staged", lose_and_enter)
 
     imported = import_rows(store, staged_rows(store, list(map(new_person, some_persons(3)))))
 
