@@ -26,6 +26,7 @@ from server.domain.person import Person
 # Change number; until when e-mail and mobile may be used, in microseconds since 1970, 0 for
 # none; position in _STANDINGS. The number comes first, where the database looks for it.
 _HEADER = struct.Struct(">qqqB")
+_HEADER_SIZE = _HEADER.size
 _STANDINGS = tuple(LetterRoute)
 _POSITIONS = {standing: position for position, standing in enumerate(_STANDINGS)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,11 +62,11 @@ def with_shared(encoded: bytes, shared: Mapping[ContactKind, bool]) -> bytes:
     """The person as stored, with other flags on contact points that are there. The database puts
     the number of this change in.
     """
-    person = person_pb2.Person.FromString(encoded[_HEADER.size :])
+    person = person_pb2.Person.FromString(encoded[_HEADER_SIZE:])
     for kind, is_shared in shared.items():
         point = person.email if kind is ContactKind.EMAIL else person.mobile
         point.shared = is_shared
-    return encoded[: _HEADER.size] + person.SerializeToString()
+    return encoded[:_HEADER_SIZE] + person.SerializeToString()
 
 
 def microseconds(time: datetime) -> int:
@@ -77,41 +78,40 @@ def changes(persons: Iterable[bytes]) -> bytes:
     """The persons of a page of the feed, as of ListChangesResponse and WatchChangesResponse."""
     parts: list[bytes] = []
     for encoded in persons:
-        person = _numbered(encoded, _HEADER.unpack_from(encoded)[0])
-        parts += (_CHANGED_PERSON, _length(len(person)), person)
+        person = encoded[_HEADER_SIZE:]
+        # Never 0: who has changed has a number.
+        changed = _CHANGE_NUMBER + _varint(_HEADER.unpack_from(encoded)[0])
+        parts += (_CHANGED_PERSON, _varint(len(person) + len(changed)), person, changed)
     return b"".join(parts)
 
 
-def look_up_entry(identifier: PersonIdentifier, encoded: bytes, *, for_notices: bool, now: int) -> bytes:
-    """An entry of LookUpPersonsResponse or LookUpPersonsStreamResponse.
+def look_up_entries(
+    persons: Iterable[tuple[PersonIdentifier, bytes]], *, for_notices: bool, now: int
+) -> list[bytes]:
+    """Entries of LookUpPersonsResponse or LookUpPersonsStreamResponse.
 
+    persons: those looked up, each with its identifier in the request.
     for_notices: whether the purpose is Purpose.NOTICE.
     now: in microseconds since 1970.
     """
-    number, email_until, mobile_until, standing = _HEADER.unpack_from(encoded)
-    # None where the person has no such contact point.
-    email_expired = now > email_until if email_until else None
-    mobile_expired = now > mobile_until if mobile_until else None
-    meaning, left_out = _judged(standing, email_expired, mobile_expired, for_notices)
-    person = _numbered(encoded, number)
-    if left_out:
-        message = person_pb2.Person.FromString(person)
-        for kind in left_out:
-            message.ClearField(kind.value)
-        person = message.SerializeToString()
-    length = _length(len(person))
-    size = (
-        len(_REQUESTED_IDENTIFIER)
-        + _IDENTIFIER_SIZE
-        + len(_PERSON)
-        + len(length)
-        + len(person)
-        + len(meaning)
-    )
-    requested = identifier.encode()
-    return b"".join(
-        (_ENTRY, _length(size), _REQUESTED_IDENTIFIER, requested, _PERSON, length, person, meaning)
-    )
+    entries = []
+    for identifier, encoded in persons:
+        number, email_until, mobile_until, standing = _HEADER.unpack_from(encoded)
+        # None where the person has no such contact point.
+        email_expired = now > email_until if email_until else None
+        mobile_expired = now > mobile_until if mobile_until else None
+        meaning, left_out = _judged(standing, email_expired, mobile_expired, for_notices)
+        person = encoded[_HEADER_SIZE:]
+        if left_out:
+            message = person_pb2.Person.FromString(person)
+            for kind in left_out:
+                message.ClearField(kind.value)
+            person = message.SerializeToString()
+        # Protobuf leaves out zeros.
+        changed = _CHANGE_NUMBER + _varint(number) if number else b""
+        before, between = _framing(len(person) + len(changed), len(meaning))
+        entries.append(b"".join((before, identifier.encode(), between, person, changed, meaning)))
+    return entries
 
 
 def refused_entry(requested_identifier: str, reason: Reason) -> bytes:
@@ -132,24 +132,24 @@ def _judged(
     return translate.meaning_to(answer).SerializeToString(), answer.left_out
 
 
-def _numbered(encoded: bytes, number: int) -> bytes:
-    # Protobuf leaves out zeros.
-    return encoded[_HEADER.size :] + (_CHANGE_NUMBER + _varint(number) if number else b"")
-
-
-@lru_cache
-def _length(value: int) -> bytes:
-    # Most messages are of a few lengths.
-    return _varint(value)
+# Most persons are of a few lengths, and so is what is said of them.
+@lru_cache(maxsize=10_000)
+def _framing(person_size: int, meaning_size: int) -> tuple[bytes, bytes]:
+    """What stands in an entry before the identifier, and between it and the person."""
+    between = _PERSON + _varint(person_size)
+    size = len(_REQUESTED_IDENTIFIER) + _IDENTIFIER_SIZE + len(between) + person_size + meaning_size
+    return _ENTRY + _varint(size) + _REQUESTED_IDENTIFIER, between
 
 
 def _varint(value: int) -> bytes:
-    digits = []
-    while value >= 0x80:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)
+    if value < len(_LAST):
+        return _LAST[value]
+    return _CONTINUED[value % len(_LAST)] + _varint(value // len(_LAST))
+
+
+# Numbers of up to 14 bits: as the end of a varint, and where more follows.
+_LAST = [bytes([low, high] if high else [low & 0x7F]) for high in range(128) for low in range(128, 256)]
+_CONTINUED = [bytes([low, high | 0x80]) for high in range(128) for low in range(128, 256)]
 
 
 def _tag(message: type, field: str, wire_type: int) -> bytes:

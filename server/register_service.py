@@ -73,10 +73,8 @@ class RegisterService:
             return reader.persons(identifiers) if identifiers else []
 
         persons = read(persons_read, deadline=call.deadline)
-        entries = [
-            encoded_person.look_up_entry(identifier, encoded, for_notices=for_notices, now=now)
-            for identifier, encoded in zip(identifiers, persons, strict=True)
-        ]
+        found = zip(identifiers, persons, strict=True)
+        entries = encoded_person.look_up_entries(found, for_notices=for_notices, now=now)
         for position, entry in refused.items():
             entries.insert(position, entry)
         return b"".join(entries)

@@ -83,15 +83,9 @@ def test_entries_put_together_equal_those_built_as_messages(
     some: list[Person], purpose: Purpose, now: datetime
 ) -> None:
     moment = encoded_person.microseconds(now)
-    response = b"".join(
-        encoded_person.look_up_entry(
-            each.identifier,
-            encoded_person.encode_person(each),
-            for_notices=purpose is Purpose.NOTICE,
-            now=moment,
-        )
-        for each in some
-    )
+    found = [(each.identifier, encoded_person.encode_person(each)) for each in some]
+    entries = encoded_person.look_up_entries(found, for_notices=purpose is Purpose.NOTICE, now=moment)
+    response = b"".join(entries)
 
     for parse in (pb.LookUpPersonsResponse.FromString, pb.LookUpPersonsStreamResponse.FromString):
         assert list(parse(response).entries) == [plain_entry(each, purpose, now) for each in some]
