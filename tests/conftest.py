@@ -1,5 +1,6 @@
 """A real PostgreSQL for each test process, a database for each test, a server on a real port."""
 
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ from server.config import Settings
 from server.store import private_postgres, schema
 from tests.open_folder import open_folder
 from tests.people import DIGIPOST, EBOKS, PUBLIC_BODY
+
+# A shell has commands in the background ignore it, and so would all that the tests start and end by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
