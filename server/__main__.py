@@ -61,10 +61,12 @@ from server.feed import Feed
 from server.health import DatabaseHealth, Health
 from server.jobs.encode_persons import encode_persons
 from server.jobs.recount_shared_contact import recount_shared_contact
+from server.jobs.watch_certificates import CertificateWatch
 from server.mailbox_operator_service import MailboxOperatorService
 from server.register_service import RegisterService
 from server.store import schema
 from server.store.epoch import RestoredDatabase
+from server.store.mailbox_operators import AdapterTaken, enter_mailbox_operators
 from server.store.person_import import forget_old_imports
 from server.store.store import Store
 from server.streams import Streams
@@ -113,8 +115,8 @@ class Server:
     give_up: called with the reason when it must be ended, since it can serve no longer.
     shares_port: with others, whose parent holds the port.
 
-    Raises PolicyGap, UnsafeDatabase, RestoredDatabase, BrokenWitness, OSError (the port is
-    taken) or DBAPIError.
+    Raises PolicyGap, UnsafeDatabase, RestoredDatabase, BrokenWitness, AdapterTaken, OSError
+    (the port is taken) or DBAPIError.
     """
 
     def __init__(
@@ -131,11 +133,12 @@ class Server:
         witness = Witness(settings.witness_file)
         with epoch.transaction(settings) as connection:
             standing = epoch.open_epoch(connection, witness)
+            enter_mailbox_operators(connection, settings.mailbox_operators)
         self._store = Store(
             settings.database_url,
             encode_person,
             # One each for the calls, for the counter, for tidying and for the two jobs, and some for
-            # the streams: they read now and then.
+            # the streams: they read or write now and then.
             connections=settings.worker_threads + 4 + _STREAM_CONNECTIONS,
             require_durable=not settings.test_accept_unsafe_postgresql,
         )
@@ -148,6 +151,7 @@ class Server:
         self._epoch_watch = EpochWatch(self._store, witness, standing, give_up)
         self._counter = ChangeCounter(self._epoch_watch.read)
         self._jobs = (recount_shared_contact(self._store, _now), encode_persons(self._store))
+        self._certificates = CertificateWatch(self._store, _now)
         self._streams = Streams(settings.max_streams, settings.stream_stall_seconds)
         self._server = grpc.server(
             ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="call"),
@@ -202,10 +206,13 @@ class Server:
         )
 
     def tidy(self) -> None:
-        """Delete what is kept no longer. Raises Refusal where the database is away."""
+        """Delete what is kept no longer, and look whether certificates expire. Raises Refusal where
+        the database is away.
+        """
         forgotten = self._store.forget_old_answers(deadline=time.monotonic() + MAX_SECONDS)
         imports = self._store.write(_TIDY, forget_old_imports, deadline=time.monotonic() + MAX_SECONDS)
         _log.info("tidied", answers_forgotten=forgotten, imports_forgotten=imports)
+        self._certificates.look(time.monotonic() + MAX_SECONDS)
 
     def end(self) -> None:
         """Take no new calls, let those under way finish, close the database."""
@@ -284,12 +291,12 @@ def serve_together(settings: Settings) -> None:
 
 def _tidy_for_ever(server: Server) -> None:
     while True:
-        time.sleep(_TIDY_EVERY_SECONDS)
         try:
             server.tidy()
         except Exception as fault:
             # Only the type, as everywhere; what is left over waits for the next time.
             _log.warning("not_tidied", exception=type(fault).__name__)
+        time.sleep(_TIDY_EVERY_SECONDS)
 
 
 def main() -> None:
@@ -333,7 +340,14 @@ def main() -> None:
         configure_telemetry("server", settings.trace_directory, place.number if place else None)
     try:
         command(settings)
-    except (access.PolicyGap, schema.UnsafeDatabase, RestoredDatabase, BrokenWitness, OSError) as error:
+    except (
+        access.PolicyGap,
+        schema.UnsafeDatabase,
+        RestoredDatabase,
+        BrokenWitness,
+        AdapterTaken,
+        OSError,
+    ) as error:
         sys.exit(str(error))
     except DBAPIError as error:
         sys.exit(f"the database at KRR_DATABASE_URL does not answer: {type(error.orig).__name__}")

@@ -23,6 +23,8 @@ POLICY: Mapping[str, frozenset[CallerKind]] = {
     "krr.v1.RegisterService/LookUpPersonsStream": _PUBLIC_BODY,
     "krr.v1.RegisterService/ListChanges": _PUBLIC_BODY,
     "krr.v1.RegisterService/WatchChanges": _PUBLIC_BODY,
+    "krr.v1.RegisterService/ListMailboxOperators": _PUBLIC_BODY,
+    "krr.v1.RegisterService/GetPrintCertificate": _PUBLIC_BODY,
     "krr.v1.CitizenService/GetPerson": _CITIZEN_OR_LOG_IN,
     "krr.v1.CitizenService/RegisterPerson": _CITIZEN_OR_LOG_IN,
     "krr.v1.CitizenService/UpdateContact": _CITIZEN,
@@ -37,7 +39,9 @@ POLICY: Mapping[str, frozenset[CallerKind]] = {
     "krr.v1.MailboxOperatorService/CreateMailbox": _OPERATOR,
     "krr.v1.MailboxOperatorService/ChooseMailbox": _OPERATOR,
     "krr.v1.MailboxOperatorService/CreateAndChooseMailbox": _OPERATOR,
+    "krr.v1.MailboxOperatorService/UpdateMailbox": _OPERATOR,
     "krr.v1.MailboxOperatorService/DeleteMailbox": _OPERATOR,
+    "krr.v1.MailboxOperatorService/PushEvents": _OPERATOR,
     "krr.v1.MailboxOperatorService/ListMailboxes": _OPERATOR,
     "krr.v1.MailboxOperatorService/WatchMailboxes": _OPERATOR,
     "krr.v1.DeliveryService/LeaseDeliveries": _ADAPTER,
@@ -56,6 +60,9 @@ POLICY: Mapping[str, frozenset[CallerKind]] = {
     "krr.v1.AdminService/GetImport": _ADMINISTRATOR,
     "krr.v1.AdminService/ListImportRejections": _ADMINISTRATOR,
     "krr.v1.AdminService/GetStatistics": _ADMINISTRATOR,
+    "krr.v1.AdminService/AddCertificate": _ADMINISTRATOR,
+    "krr.v1.AdminService/RetireCertificate": _ADMINISTRATOR,
+    "krr.v1.AdminService/ListCertificates": _ADMINISTRATOR,
 }
 
 _CREDENTIAL = re.compile(r"Development ([a-z-]{1,20})/([a-z0-9-]{1,64})")

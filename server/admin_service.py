@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from krr.v1 import admin_service_pb2 as pb
-from krr.v1 import delivery_service_pb2, person_import_pb2, person_pb2, statistics_pb2
+from krr.v1 import certificate_pb2, delivery_service_pb2, person_import_pb2, person_pb2, statistics_pb2
 
-from server import translate
+from server import certificates, translate
 from server.call import Call
 from server.domain.errors import InvalidValue, Reason
 from server.domain.identifiers import PersonIdentifier
@@ -252,6 +252,21 @@ class AdminService:
                 for each in counted.mailboxes
             ],
         )
+
+    def AddCertificate(
+        self, request: certificate_pb2.AddCertificateRequest, call: Call
+    ) -> certificate_pb2.AddCertificateResponse:
+        return certificates.add_certificate(request, self.store, call, self.now())
+
+    def RetireCertificate(
+        self, request: certificate_pb2.RetireCertificateRequest, call: Call
+    ) -> certificate_pb2.RetireCertificateResponse:
+        return certificates.retire_certificate(request, self.store, call, self.now())
+
+    def ListCertificates(
+        self, _request: certificate_pb2.ListCertificatesRequest, call: Call
+    ) -> certificate_pb2.ListCertificatesResponse:
+        return certificates.list_certificates(self.store, call, self.now())
 
     def _write(
         self,

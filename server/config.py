@@ -6,8 +6,34 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from server.domain.errors import InvalidValue
+from server.domain.identifiers import parse_organisation_number
+
+
+class MailboxOperator(BaseModel):
+    """A mailbox operator.
+
+    organisation_number: the one in its credential.
+    name: what citizens and public bodies read.
+    adapter: the name under which its adapter leases deliveries, such as digipost.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    organisation_number: str
+    name: str = Field(min_length=1, max_length=100)
+    adapter: str = Field(pattern="^[a-z][a-z0-9-]{0,63}$")
+
+    @field_validator("organisation_number")
+    @classmethod
+    def _organisation_number(cls, text: str) -> str:
+        try:
+            return parse_organisation_number(text)
+        except InvalidValue as refusal:
+            raise ValueError(refusal.reason.value) from None
 
 
 class Settings(BaseSettings):
@@ -17,6 +43,9 @@ class Settings(BaseSettings):
     listen: host:port.
     development_credentials: believe callers who they say they are; on loopback only.
     synthetic_identifiers: take test persons (month + 80).
+    mailbox_operators: operators beside those that the register came with, or other names for these;
+        a list in JSON, [{"organisation_number": "...", "name": "...", "adapter": "..."}]. One that
+        was entered stays when the setting goes.
     switch_off_wait: how long an old operator's off waits for the new operator's on.
     processes: servers that share the port, each pinned to a core; a caller's connection stays with
         one of them. Threads, streams, connections to the database and health are each one's own. 1
@@ -36,6 +65,7 @@ class Settings(BaseSettings):
     listen: str = "127.0.0.1:50051"
     development_credentials: bool = False
     synthetic_identifiers: bool = False
+    mailbox_operators: tuple[MailboxOperator, ...] = ()
     switch_off_wait: timedelta = timedelta(hours=24)
     processes: int | None = Field(default=None, ge=1, le=64)
     worker_threads: int = Field(default=16, ge=2, le=100)

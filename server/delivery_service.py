@@ -57,6 +57,7 @@ class DeliveryService:
                     change_number=each.change_number,
                     failed_attempts=each.failed_attempts,
                     trace_parent=each.trace_parent or "",
+                    earlier_lease_ran_out=each.earlier_lease_ran_out,
                 )
                 for each in leased
             ]

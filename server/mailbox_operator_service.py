@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import TypeVar
 
 from krr.v1 import mailbox_operator_service_pb2 as pb
@@ -10,20 +11,21 @@ from krr.v1 import mailbox_operator_service_pb2 as pb
 from server import translate
 from server.call import Call
 from server.domain.errors import Reason, Refusal
-from server.domain.identifiers import (
-    OrganisationNumber,
-    PersonIdentifier,
-    parse_mailbox_address,
-)
-from server.domain.person import Change, Mailbox, Person
+from server.domain.identifiers import OrganisationNumber, PersonIdentifier
 from server.feed import Feed, Page
+from server.mailbox_events import MailboxEvents, result_of
 from server.store.mailbox_feed import HeldMailbox, changed_mailboxes
 from server.store.store import Store
-from server.store.transaction import Answer, Reader, Transaction
+from server.store.transaction import Reader
 from server.tokens import Tokens
 
-_Create = pb.CreateMailboxRequest | pb.CreateAndChooseMailboxRequest
-_Write = _Create | pb.MailboxOperatorServiceChooseMailboxRequest | pb.DeleteMailboxRequest
+_Write = (
+    pb.CreateMailboxRequest
+    | pb.MailboxOperatorServiceChooseMailboxRequest
+    | pb.CreateAndChooseMailboxRequest
+    | pb.UpdateMailboxRequest
+    | pb.DeleteMailboxRequest
+)
 Response = TypeVar("Response", pb.ListMailboxesResponse, pb.WatchMailboxesResponse)
 
 
@@ -46,31 +48,33 @@ class MailboxOperatorService:
             persons = self.store.read(lambda reader: reader.persons([identifier]), deadline=call.deadline)
             persons[identifier].may_choose_mailbox()
         except Refusal as refusal:
-            return pb.MayChooseMailboxResponse(result=pb.MailboxResult.Value(_result(refusal)))
+            return pb.MayChooseMailboxResponse(result=pb.MailboxResult.Value(result_of(refusal)))
         return pb.MayChooseMailboxResponse(result=pb.MAILBOX_RESULT_MAY_CHOOSE)
 
     def CreateMailbox(self, request: pb.CreateMailboxRequest, call: Call) -> pb.CreateMailboxResponse:
-        def verb(person: Person, operator: OrganisationNumber) -> Person:
-            return person.create_mailbox(_mailbox(operator, request))
-
-        return pb.CreateMailboxResponse(answer=self._write(request, call, verb))
+        return pb.CreateMailboxResponse(answer=self._write(request, call, "create"))
 
     def ChooseMailbox(
         self, request: pb.MailboxOperatorServiceChooseMailboxRequest, call: Call
     ) -> pb.MailboxOperatorServiceChooseMailboxResponse:
-        answer = self._write(request, call, Person.fill_choice)
+        answer = self._write(request, call, "choose")
         return pb.MailboxOperatorServiceChooseMailboxResponse(answer=answer)
 
     def CreateAndChooseMailbox(
         self, request: pb.CreateAndChooseMailboxRequest, call: Call
     ) -> pb.CreateAndChooseMailboxResponse:
-        def verb(person: Person, operator: OrganisationNumber) -> Person:
-            return person.create_and_choose_mailbox(_mailbox(operator, request))
+        return pb.CreateAndChooseMailboxResponse(answer=self._write(request, call, "create_and_choose"))
 
-        return pb.CreateAndChooseMailboxResponse(answer=self._write(request, call, verb))
+    def UpdateMailbox(self, request: pb.UpdateMailboxRequest, call: Call) -> pb.UpdateMailboxResponse:
+        return pb.UpdateMailboxResponse(answer=self._write(request, call, "update"))
 
     def DeleteMailbox(self, request: pb.DeleteMailboxRequest, call: Call) -> pb.DeleteMailboxResponse:
-        return pb.DeleteMailboxResponse(answer=self._write(request, call, Person.delete_mailbox))
+        return pb.DeleteMailboxResponse(answer=self._write(request, call, "delete"))
+
+    def PushEvents(
+        self, requests: Iterator[pb.PushEventsRequest], call: Call
+    ) -> Iterator[pb.PushEventsResponse]:
+        return self._events.push(requests, call, self._operator(call))
 
     def ListMailboxes(self, request: pb.ListMailboxesRequest, call: Call) -> pb.ListMailboxesResponse:
         wait = translate.wait_from(request)
@@ -109,49 +113,18 @@ class MailboxOperatorService:
 
         return read
 
-    def _write(
-        self, request: _Write, call: Call, verb: Callable[[Person, OrganisationNumber], Person]
-    ) -> pb.MailboxAnswer:
-        operator = self._operator(call)
-        now = self.now()
+    @cached_property
+    def _events(self) -> MailboxEvents:
+        return MailboxEvents(self.store, self.tokens, self.now, self.parse_identifier)
 
-        def do(transaction: Transaction) -> Answer:
-            # A refusal is an answer like any other: kept with the event and given again.
-            try:
-                before = transaction.person(self.parse_identifier(request.identifier))
-                change = Change(before, verb(before, operator))
-            except Refusal as refusal:
-                return Answer(_result(refusal))
-            [number] = transaction.record([change], now)
-            return Answer("MAILBOX_RESULT_OK", number)
-
-        answer = self.store.write(
-            call.caller,
-            do,
-            deadline=call.deadline,
-            request=translate.write_request(request, request.event_id, "event_id"),
-        )
-        number = answer.change_number
-        return pb.MailboxAnswer(
-            result=pb.MailboxResult.Value(answer.result),
-            change_number=number,
-            freshness_token=self.tokens.freshness(number) if number else "",
-            duplicate=answer.duplicate,
-        )
+    def _write(self, request: _Write, call: Call, operation: str) -> pb.MailboxAnswer:
+        return self._events.write(request, call, self._operator(call), operation)
 
     def _operator(self, call: Call) -> OrganisationNumber:
         operator = OrganisationNumber(call.caller.subject)
         if operator not in self.store.operators:
             raise Refusal(Reason.CALLER_NOT_ALLOWED)
         return operator
-
-
-def _mailbox(operator: OrganisationNumber, request: _Create) -> Mailbox:
-    return Mailbox(
-        operator=operator,
-        address=parse_mailbox_address(request.address),
-        certificate=translate.certificate_from("certificate", request.certificate),
-    )
 
 
 def _held_mailbox_to(mailbox: HeldMailbox) -> pb.HeldMailbox:
@@ -162,14 +135,3 @@ def _held_mailbox_to(mailbox: HeldMailbox) -> pb.HeldMailbox:
         receives_public_mail=mailbox.receives_public_mail,
         change_number=mailbox.change_number,
     )
-
-
-def _result(refusal: Refusal) -> str:
-    """The result that stands for the refusal; raises the refusal itself where none does."""
-    reason = refusal.reason
-    if reason is Reason.SYNTHETIC_IDENTIFIER:
-        reason = Reason.INVALID_IDENTIFIER
-    name = f"MAILBOX_RESULT_{reason.name}"
-    if name not in pb.MailboxResult.keys():  # noqa: SIM118 (an enum wrapper, no dict)
-        raise refusal
-    return name

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from krr.v1 import certificate_pb2
 from krr.v1 import register_service_pb2 as pb
 
-from server import encoded_person, translate
+from server import certificates, encoded_person, translate
 from server.call import Call
 from server.domain.errors import InvalidValue
 from server.domain.identifiers import PersonIdentifier
@@ -48,6 +49,16 @@ class RegisterService:
     def WatchChanges(self, request: pb.WatchChangesRequest, call: Call) -> Iterator[bytes]:
         after, page_size = self._start(request)
         return self.feed.pages(self._page_reader(page_size), after, call, ("changes", page_size))
+
+    def ListMailboxOperators(
+        self, _request: certificate_pb2.ListMailboxOperatorsRequest, call: Call
+    ) -> certificate_pb2.ListMailboxOperatorsResponse:
+        return certificates.list_mailbox_operators(self.store, call, self.now())
+
+    def GetPrintCertificate(
+        self, _request: certificate_pb2.GetPrintCertificateRequest, call: Call
+    ) -> certificate_pb2.GetPrintCertificateResponse:
+        return certificates.get_print_certificate(self.store, call, self.now())
 
     def _entries(
         self,

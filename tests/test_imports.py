@@ -81,7 +81,15 @@ def test_messages_of_the_contract_stop_at_the_services_and_translate() -> None:
     for path, source in sources(PARTS["server"]).items():
         knows_both = tuple(
             f"server/{name}.py"
-            for name in ("translate", "encoded_person", "loaded_person", "person_import", "__main__")
+            for name in (
+                "translate",
+                "encoded_person",
+                "loaded_person",
+                "mailbox_events",
+                "person_import",
+                "certificates",
+                "__main__",
+            )
         )
         if path not in knows_both and not path.endswith("_service.py"):
             assert not imports_of(source, "krr"), path

@@ -40,6 +40,7 @@ class Reason(Enum):
     CONTACT_MISSING = "the person has neither e-mail nor mobile"
     ALREADY_CHOSEN = "a mailbox is chosen already"
     MAILBOX_EXISTS = "the operator's mailbox stands here with other data"
+    OUTDATED = "an event with this sequence or a later one was applied already"
     CHANGED_SINCE = "the person has changed since; read again"
     REQUEST_ID_REUSED = "the request id was used for another request"
 
@@ -60,6 +61,13 @@ class Reason(Enum):
     UNKNOWN_IMPORT = "no import has this id"
     IMPORT_FINISHED = "the import is finished and takes no more rows"
     DUPLICATE_ROW = "an earlier row of the import has the same identifier"
+
+    CERTIFICATE_KEY_TOO_WEAK = "the key is neither RSA of at least 2048 bits nor EC of 256"
+    CERTIFICATE_EXPIRED = "the certificate's validity has ended"
+    CERTIFICATE_NOT_FOR_ENCRYPTION = "the certificate's key usage does not allow encryption"
+    CERTIFICATE_OF_ANOTHER = "the certificate's subject has not this organisation number, or another too"
+    CERTIFICATE_RETIRED = "the certificate was retired; enter another one"
+    UNKNOWN_CERTIFICATE = "no certificate has this id"
 
 
 class Refusal(Exception):

@@ -266,6 +266,22 @@ class Person:
             raise Refusal(Reason.ALREADY_CHOSEN)
         return self.create_mailbox(mailbox).fill_choice(mailbox.operator)
 
+    def update_mailbox(self, mailbox: Mailbox) -> Self:
+        """Give the operator's mailbox another address or certificate; never bring one back that
+        is gone.
+
+        Raises Refusal: PERSON_NOT_FOUND or NO_MAILBOX.
+        """
+        self._must_be_active()
+        present = self.mailbox_at(mailbox.operator)
+        if present is None:
+            raise Refusal(Reason.NO_MAILBOX)
+        if present == mailbox:
+            return self
+        # How far the operator has followed the register is not the operator's to say.
+        updated = replace(mailbox, operator_state=present.operator_state)
+        return replace(self, mailboxes=tuple(updated if box is present else box for box in self.mailboxes))
+
     def delete_mailbox(self, operator: OrganisationNumber) -> Self:
         """Remove the operator's mailbox, and the choice if it was the chosen one.
 
@@ -335,6 +351,12 @@ class Change:
                 if operator in told or self.before.mailbox_at(operator) != self.after.mailbox_at(operator)
             )
         )
+
+    def leaves_nothing(self) -> bool:
+        """Whether nothing is left of the person but the tombstone or the reservation."""
+        after = self.after
+        bare = not (after.contacts or after.mailboxes or after.language)
+        return after.status is Status.DELETED or (after.reserved and bare)
 
     def newly_chosen(self) -> OrganisationNumber | None:
         """The operator that the person chose with this change; the person is told of it."""

@@ -26,6 +26,7 @@ class LeasedDelivery:
     change_number: int
     failed_attempts: int
     trace_parent: str | None
+    earlier_lease_ran_out: bool
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class DeliveryRow:
 # On a switch, the old operator's off waits for the new one's on.
 _LEASE = text("""
     WITH due AS (
-        SELECT delivery.id
+        SELECT delivery.id, delivery.lease_token IS NOT NULL AS earlier_lease_ran_out
         FROM delivery JOIN mailbox_operator ON mailbox_operator.organisation_number = delivery.operator
         WHERE mailbox_operator.adapter = :adapter
           AND NOT delivery.refused
@@ -72,12 +73,14 @@ _LEASE = text("""
         FROM due, person
         WHERE delivery.id = due.id AND person.id = delivery.person_id
         RETURNING delivery.id, delivery.lease_token, delivery.operator, delivery.person_id,
-            delivery.failed_attempts, delivery.not_before_time, delivery.trace_parent
+            delivery.failed_attempts, delivery.not_before_time, delivery.trace_parent,
+            due.earlier_lease_ran_out
     )
     SELECT leased.id, leased.lease_token, person.identifier,
         person.status = 'ACTIVE' AND NOT person.reserved AND coalesce(mailbox.chosen, false)
             AS receives_public_mail,
-        mailbox.address, person.change_number, leased.failed_attempts, leased.trace_parent
+        mailbox.address, person.change_number, leased.failed_attempts, leased.trace_parent,
+        leased.earlier_lease_ran_out
     FROM leased
     JOIN person ON person.id = leased.person_id
     LEFT JOIN mailbox ON mailbox.person_id = leased.person_id AND mailbox.operator = leased.operator

@@ -10,7 +10,8 @@ from sqlalchemy import text
 from server.domain.errors import Reason, Refusal
 from server.domain.identifiers import PersonIdentifier
 from server.domain.outcome import Refused, Sent, TryLater
-from server.store.transaction import NO_MOBILE, Reader, Transaction
+from server.store.mailbox_writes import NO_MOBILE
+from server.store.transaction import Reader, Transaction
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,42 @@ class Store:
 
         return _run(attempt, deadline)
 
+    def write_many(
+        self,
+        caller: Caller,
+        requests: Sequence[WriteRequest],
+        do: Callable[[Transaction, Sequence[int]], Sequence[Answer]],
+        *,
+        deadline: float,
+    ) -> list[Answer | None]:
+        """As write() with a request, for many in one transaction: the answer of each; None where its
+        id was used for another body.
+
+        requests: no id twice.
+        do: gives the answers of those that were not answered before, whose places it gets.
+
+        Raises Refusal: DEADLINE, CONFLICT, DATABASE_UNAVAILABLE, or what do raises.
+        """
+        name = self._caller_name(caller)
+        keyed = [replace(request, body_hash=self._keyed(request.body_hash)) for request in requests]
+
+        def attempt() -> list[Answer | None]:
+            with self._engine.begin() as connection:
+                prepared_on(connection).begin(_milliseconds_until(deadline))
+                transaction = Transaction(connection, caller, self.digest, self._encode)
+                answers = transaction.first_answers(name, keyed)
+                new = [place for place, each in enumerate(keyed) if each.request_id not in answers]
+                given = do(transaction, new)
+                kept = {keyed[place].request_id: answer for place, answer in zip(new, given, strict=True)}
+                transaction.keep_answers(name, kept)
+                return [(answers | kept)[each.request_id] for each in keyed]
+
+        return _run(attempt, deadline)
+
+    def person_key(self, identifier: PersonIdentifier) -> bytes:
+        """The person in tables that must not tell who it is."""
+        return self._keyed(b"person\0" + identifier.encode())
+
     def forget_old_answers(self, *, deadline: float) -> int:
         """Delete up to 10,000 stored answers that are older than the contract promises to keep
         them; returns how many.

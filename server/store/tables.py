@@ -163,6 +163,32 @@ mailbox_change = Table(
     UniqueConstraint("operator", "change_number"),
 )
 
+# The sequence of each operator's last event about a person that counted: none that is not above
+# it does. The person, who need not be in the register, is a keyed hash.
+mailbox_sequence = Table(
+    "mailbox_sequence",
+    metadata,
+    Column("operator", ForeignKey("mailbox_operator.organisation_number"), primary_key=True),
+    Column("person_key", LargeBinary, primary_key=True),
+    Column("last_sequence", BigInteger, nullable=False),
+)
+
+# By what a person agreed to what an operator reported; erased with the person.
+mailbox_evidence = Table(
+    "mailbox_evidence",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
+    Column("operator", ForeignKey("mailbox_operator.organisation_number"), nullable=False),
+    Column("change_number", BigInteger, nullable=False),
+    Column("eid", Text, nullable=False),
+    Column("level", Text, nullable=False),
+    _time("agreed_time", nullable=False),
+    Column("agreed_text_sha256", LargeBinary, nullable=False),
+    _time("occurred_time"),
+    _one_of("level", "LOW", "SUBSTANTIAL", "HIGH"),
+)
+
 # What changed and when; never a value, so that nothing outlives the citizen's own entry.
 history = Table(
     "history",
@@ -282,4 +308,35 @@ person_import_rejection = Table(
     Column("row", BigInteger, primary_key=True),
     Column("field", Text, nullable=False),
     Column("reason", Text, nullable=False),
+)
+
+# One row: the last change of any certificate, and when the staff was last warned of those that expire.
+certificate_counter = Table(
+    "certificate_counter",
+    metadata,
+    Column("id", SmallInteger, primary_key=True),
+    Column("last_change_number", BigInteger, nullable=False),
+    _time("warned_time"),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+# Certificates to which senders encrypt: all that ever were.
+certificate = Table(
+    "certificate",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("use", Text, nullable=False),
+    Column("organisation_number", Text, nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    _time("valid_from_time", nullable=False),
+    _time("valid_until_time", nullable=False),
+    _time("use_from_time", nullable=False),
+    _time("added_time", nullable=False),
+    Column("added_change_number", BigInteger, nullable=False, unique=True),
+    _time("retired_time"),
+    Column("retired_change_number", BigInteger, unique=True),
+    _one_of("use", "MAILBOX", "PRINT"),
+    CheckConstraint("(retired_time IS NULL) = (retired_change_number IS NULL)", name="retired"),
+    UniqueConstraint("use", "sha256"),
 )

@@ -1,42 +1,46 @@
 """What one transaction can do: read persons, lock one, record a change."""
 
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection, select, update
 
 from server.domain.caller import Caller
-from server.domain.contact import ContactKind
 from server.domain.errors import Reason, Refusal
-from server.domain.identifiers import OrganisationNumber, PersonIdentifier
-from server.domain.person import Change, Language, OperatorState, Person
+from server.domain.identifiers import PersonIdentifier
+from server.domain.person import Change, Person
 from server.store import tables
+from server.store.mailbox_writes import Numbered, Run, lock_what_follows, write_what_follows
 from server.store.prepared import prepared_on
 from server.store.rows import (
     Digest,
     load_persons,
-    mailbox_values,
     person_of,
     person_values,
     select_persons,
 )
 from server.store.shared_contact import note_for_recount
-from server.store.trace_parent import current_trace_parent
 from server.store.write_statements import (
+    CHANGE_MAILBOXES_OF_MANY,
     CHANGE_PERSON,
     CLAIM_REQUEST,
+    CLAIM_REQUESTS,
     ENTER_PERSON,
     FIRST_ANSWER,
+    FIRST_ANSWERS,
     KEEP_ANSWER,
+    KEEP_ANSWERS,
     LOCK_PERSON,
+    LOCK_PERSONS,
     MAILBOXES,
+    MAILBOXES_OF_MANY,
 )
 
-NO_MOBILE = "NO_MOBILE"
+# Of Change.fields().
+_OF_MAILBOXES = frozenset({"mailboxes", "chosen"})
 
 
 @dataclass(frozen=True)
@@ -76,61 +80,104 @@ class Reader:
 
 class Transaction(Reader):
     """A write under way. Locks are taken in one order everywhere: persons by identifier,
-    then deliveries and messages, then the counter of change numbers. Nothing waits after
-    the counter, whose lock is held until the commit.
+    then operators' sequences, then deliveries and messages, then the counter of change numbers.
+    Nothing waits after the counter, whose lock is held until the commit.
     """
 
     def __init__(
         self, connection: Connection, caller: Caller, digest: Digest, encode: Callable[[Person], bytes]
     ) -> None:
         super().__init__(connection)
-        self._run = prepared_on(connection).run
+        # Runs a prepared statement; the rows by column.
+        self.run: Run = prepared_on(connection).run
         self._caller_kind = caller.kind
         self._digest = digest
         self._encode = encode
         self._row_ids: dict[PersonIdentifier, int] = {}
 
+    def row_id(self, identifier: PersonIdentifier) -> int:
+        """Of a person that was read or entered in this transaction and has a row."""
+        return self._row_ids[identifier]
+
     def person(self, identifier: PersonIdentifier) -> Person:
         """The person, locked until the end; NOT_REGISTERED for one without a row."""
-        for row in self._run(LOCK_PERSON, identifier=identifier):
+        for row in self.run(LOCK_PERSON, identifier=identifier):
             self._row_ids[identifier] = row["id"]
             # A statement of its own: the one that waited for the lock would read mailboxes from
             # before the wait.
-            return person_of(row, self._run(MAILBOXES, person_id=row["id"]))
+            return person_of(row, self.run(MAILBOXES, person_id=row["id"]))
         return Person(identifier=identifier)
+
+    def lock_persons(self, identifiers: Sequence[PersonIdentifier]) -> dict[PersonIdentifier, Person]:
+        """As person(), for several at once."""
+        rows = self.run(LOCK_PERSONS, identifiers=identifiers)
+        self._row_ids |= {row["identifier"]: row["id"] for row in rows}
+        boxes: dict[int, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
+        for box in self.run(MAILBOXES_OF_MANY, person_ids=list(boxes)) if boxes else ():
+            boxes[box["person_id"]].append(box)
+        found = {row["identifier"]: person_of(row, boxes[row["id"]]) for row in rows}
+        return {each: found.get(each) or Person(identifier=each) for each in identifiers}
 
     def record(self, changes: Sequence[Change], now: datetime) -> list[int]:
         """Write what changed, its history, deliveries and messages; return the change numbers.
 
         The persons must have been read in this transaction, locked in the order of their
         identifiers. Where nothing changed, nothing is written and the number is that of the
-        last change. Who takes another over comes before that one: history and messages move
-        as they are.
+        last change. Who takes another over comes before that one: history, messages and
+        evidence move as they are.
         """
-        real = [change for change in changes if change.fields()]
+        real = {place: fields for place, change in enumerate(changes) if (fields := change.fields())}
+        numbers = [change.before.change_number for change in changes]
         if not real:
-            return [change.before.change_number for change in changes]
-        for change in real:
-            self._lock_what_follows(change)
-        note_for_recount(self.connection, self._digest, real)
-        return [
-            self._write(change, now) if change.fields() else change.before.change_number for change in changes
-        ]
+            return numbers
+        in_question = [changes[place] for place in real]
+        self._lock_what_follows(in_question)
+        note_for_recount(self.connection, self._digest, in_question)
+        if len(real) > 1 and all(_OF_MAILBOXES.issuperset(fields) for fields in real.values()):
+            given = self._write_mailboxes_of_many(in_question, list(real.values()), now)
+        else:
+            given = [
+                self._write(change, real[place], now) for place, change in zip(real, in_question, strict=True)
+            ]
+        for place, number in zip(real, given, strict=True):
+            numbers[place] = number
+        return numbers
 
-    def _write(self, change: Change, now: datetime) -> int:
+    def _write(self, change: Change, fields: Sequence[str], now: datetime) -> int:
         # From here on the counter is locked.
-        row_id, number = self._write_person(change, now)
+        row_id, number = self._write_person(change, fields, now)
         if change.takes_over:
             self._move_record(self._row_ids[change.takes_over], row_id)
-        self._write_mailboxes(row_id, change)
-        self._note_mailbox_changes([(row_id, operator, number) for operator in change.operators_concerned()])
-        self._write_deliveries(row_id, change, number)
-        chosen = change.newly_chosen()
-        if chosen:
-            self._write_message(row_id, replace(change.after, change_number=number), chosen)
-        if _loses_mobile(change):
-            self._forget_recipient(row_id)
+        write_what_follows(self.run, [Numbered(row_id, change, number)])
         return number
+
+    def _write_mailboxes_of_many(
+        self, changes: Sequence[Change], fields: Sequence[Sequence[str]], now: datetime
+    ) -> Sequence[int]:
+        """Write changes of nothing but mailboxes and the choice; the numbers."""
+        row_ids = [self._row_ids[change.before.identifier] for change in changes]
+        encoded = [self._encode(change.after) for change in changes]
+        # From here on the counter is locked.
+        numbers = self.take_change_numbers(len(changes))
+        entries = [
+            (row_id, number, field)
+            for row_id, number, of_one in zip(row_ids, numbers, fields, strict=True)
+            for field in of_one
+        ]
+        ids_of_entries, numbers_of_entries, fields_of_entries = map(list, zip(*entries, strict=True))
+        self.run(
+            CHANGE_MAILBOXES_OF_MANY,
+            ids=row_ids,
+            numbers=list(numbers),
+            encoded=encoded,
+            entry_ids=ids_of_entries,
+            entry_numbers=numbers_of_entries,
+            entry_fields=fields_of_entries,
+            now=now,
+            caller_kind=self._caller_kind.value,
+        )
+        write_what_follows(self.run, list(map(Numbered, row_ids, changes, numbers)))
+        return numbers
 
     def first_answer(self, caller: str, request: WriteRequest) -> Answer | None:
         """Claim the request id; the stored answer where the request was answered before.
@@ -138,16 +185,16 @@ class Transaction(Reader):
         Waits for the same request under way elsewhere. Raises Refusal: REQUEST_ID_REUSED.
         """
         key = {"caller": caller, "request_id": request.request_id}
-        if self._run(CLAIM_REQUEST, **key, body_hash=request.body_hash):
+        if self.run(CLAIM_REQUEST, **key, body_hash=request.body_hash):
             return None
-        [first] = self._run(FIRST_ANSWER, **key)
+        [first] = self.run(FIRST_ANSWER, **key)
         if first["body_hash"] != request.body_hash:
             raise Refusal(Reason.REQUEST_ID_REUSED)
         return Answer(first["result"], first["change_number"], first["affected_count"], duplicate=True)
 
     def keep_answer(self, caller: str, request: WriteRequest, answer: Answer) -> None:
         """Store the answer with the claimed request id."""
-        self._run(
+        self.run(
             KEEP_ANSWER,
             caller=caller,
             request_id=request.request_id,
@@ -156,21 +203,46 @@ class Transaction(Reader):
             affected_count=answer.affected_count,
         )
 
-    def _lock_what_follows(self, change: Change) -> None:
-        if change.takes_over:
-            self._lock(tables.message, self._row_ids[change.takes_over])
-        row_id = self._row_ids.get(change.before.identifier)
-        if row_id is None:
-            return
-        if change.operators_to_tell():
-            self._lock(tables.delivery, row_id)
-        if change.newly_chosen() or _loses_mobile(change):
-            self._lock(tables.message, row_id)
-
-    def _lock(self, table: Any, row_id: int) -> None:
-        self.connection.execute(
-            select(table.c.id).where(table.c.person_id == row_id).order_by(table.c.id).with_for_update()
+    def first_answers(self, caller: str, requests: Sequence[WriteRequest]) -> dict[uuid.UUID, Answer | None]:
+        """As first_answer(), for several at once, no id twice: those that were answered before; None
+        where with another body.
+        """
+        given = {request.request_id: request.body_hash for request in requests}
+        claimed = self.run(
+            CLAIM_REQUESTS, caller=caller, request_ids=list(given), body_hashes=list(given.values())
         )
+        known = list(given.keys() - {row["request_id"] for row in claimed})
+        if not known:
+            return {}
+        return {
+            first["request_id"]: Answer(
+                first["result"], first["change_number"], first["affected_count"], duplicate=True
+            )
+            if first["body_hash"] == given[first["request_id"]]
+            else None
+            for first in self.run(FIRST_ANSWERS, caller=caller, request_ids=known)
+        }
+
+    def keep_answers(self, caller: str, answers: Mapping[uuid.UUID, Answer]) -> None:
+        """As keep_answer(), for several at once."""
+        if answers:
+            self.run(
+                KEEP_ANSWERS,
+                caller=caller,
+                request_ids=list(answers),
+                results=[answer.result for answer in answers.values()],
+                change_numbers=[answer.change_number for answer in answers.values()],
+                affected_counts=[answer.affected_count for answer in answers.values()],
+            )
+
+    def _lock_what_follows(self, changes: Sequence[Change]) -> None:
+        present = [
+            (self._row_ids[change.before.identifier], change)
+            for change in changes
+            if change.before.identifier in self._row_ids
+        ]
+        taken_over = [self._row_ids[change.takes_over] for change in changes if change.takes_over]
+        lock_what_follows(self.run, present, taken_over)
 
     def take_change_numbers(self, count: int) -> range:
         """The next change numbers. The counter is locked from here on: nothing may wait after it."""
@@ -182,16 +254,16 @@ class Transaction(Reader):
         ).scalar_one()
         return range(last - count + 1, last + 1)
 
-    def _write_person(self, change: Change, now: datetime) -> tuple[int, int]:
+    def _write_person(self, change: Change, fields: Sequence[str], now: datetime) -> tuple[int, int]:
         """Take a number, write the person's row and history; the row's id and the number."""
         identifier = change.after.identifier
         # Two who enter the same new person at once: the later finds the row here, after the
         # counter let it pass, and its whole transaction is run again.
-        [row] = self._run(
+        [row] = self.run(
             CHANGE_PERSON if identifier in self._row_ids else ENTER_PERSON,
             **self._person_values(change.after),
             now=now,
-            fields=[str(field) for field in change.fields()],
+            fields=list(map(str, fields)),
             caller_kind=self._caller_kind.value,
         )
         self._row_ids[identifier] = row["id"]
@@ -201,107 +273,5 @@ class Transaction(Reader):
         return {**person_values(person, self._digest), "encoded": self._encode(person)}
 
     def _move_record(self, of: int, to: int) -> None:
-        for table in (tables.history, tables.message):
+        for table in (tables.history, tables.message, tables.mailbox_evidence):
             self.connection.execute(update(table).where(table.c.person_id == of).values(person_id=to))
-
-    def _write_mailboxes(self, row_id: int, change: Change) -> None:
-        table = tables.mailbox
-        before, after = change.before, change.after
-        told = change.operators_to_tell()
-        operators = {box.operator for box in (*before.mailboxes, *after.mailboxes)}
-        # The old choice goes first: the database allows one chosen mailbox at any moment.
-        for operator in sorted(operators, key=lambda each: each == after.chosen):
-            here = (table.c.person_id == row_id, table.c.operator == operator)
-            old, new = before.mailbox_at(operator), after.mailbox_at(operator)
-            if new is None:
-                self.connection.execute(delete(table).where(*here))
-                continue
-            if operator in told:
-                new = replace(new, operator_state=OperatorState.PENDING)
-            values = mailbox_values(after, new)
-            if old is None:
-                self.connection.execute(insert(table).values(person_id=row_id, **values))
-            elif values != mailbox_values(before, old):
-                self.connection.execute(update(table).where(*here).values(values))
-
-    def _note_mailbox_changes(self, noted: Sequence[tuple[int, OrganisationNumber, int]]) -> None:
-        if not noted:
-            return
-        statement = upsert(tables.mailbox_change)
-        self.connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["person_id", "operator"],
-                set_={"change_number": statement.excluded.change_number},
-            ),
-            [
-                {"person_id": row_id, "operator": operator, "change_number": number}
-                for row_id, operator, number in noted
-            ],
-        )
-
-    def _write_deliveries(self, row_id: int, change: Change, number: int) -> None:
-        told = change.operators_to_tell()
-        if not told:
-            return
-        # A new change makes the delivery due at once and counts its attempts anew; it leaves
-        # a lease alone, whose holder will find that its number is no longer the last.
-        due = {
-            "change_number": number,
-            "created_time": func.now(),
-            "not_before_time": func.now(),
-            "failed_attempts": 0,
-            "last_error_code": None,
-            "refused": False,
-            "trace_parent": current_trace_parent(),
-        }
-        for operator in told:
-            self.connection.execute(
-                upsert(tables.delivery)
-                .values(operator=operator, person_id=row_id, **due)
-                .on_conflict_do_update(index_elements=["person_id", "operator"], set_=due)
-            )
-
-    def _write_message(self, row_id: int, person: Person, chosen: OrganisationNumber) -> None:
-        table = tables.message
-        self.connection.execute(
-            update(table)
-            .where(table.c.person_id == row_id, _queued_and_not_leased())
-            .values(state="SUPERSEDED")
-        )
-        reachable = ContactKind.MOBILE in person.contacts
-        self.connection.execute(
-            insert(table).values(
-                id=uuid.uuid4(),
-                person_id=row_id,
-                kind="MAILBOX_CHOSEN",
-                channel="SMS",
-                operator=chosen,
-                language=person.language or Language.NB,
-                change_number=person.change_number,
-                state="QUEUED" if reachable else "SUPPRESSED",
-                reason_code=None if reachable else NO_MOBILE,
-                receipt_token=uuid.uuid4(),
-                created_time=func.now(),
-                not_before_time=func.now(),
-                failed_attempts=0,
-                trace_parent=current_trace_parent(),
-            )
-        )
-
-    def _forget_recipient(self, row_id: int) -> None:
-        table = tables.message
-        of_person = update(table).where(table.c.person_id == row_id)
-        self.connection.execute(of_person.values(recipient=None))
-        # Also touches what a lease may be about to take, so that it cannot put the recipient back.
-        self.connection.execute(
-            of_person.where(_queued_and_not_leased()).values(state="SUPPRESSED", reason_code=NO_MOBILE)
-        )
-
-
-def _loses_mobile(change: Change) -> bool:
-    return ContactKind.MOBILE in change.before.contacts and ContactKind.MOBILE not in change.after.contacts
-
-
-def _queued_and_not_leased() -> ColumnElement[bool]:
-    table = tables.message
-    return (table.c.state == "QUEUED") & (func.coalesce(table.c.leased_until_time < func.now(), True))

@@ -1,6 +1,6 @@
 """The statements of most writes, in the order in which a write sends them.
 
-What else a change may ask for (mailboxes, deliveries, messages) stands in transaction.py.
+What else a change may ask for (mailboxes, deliveries, messages) stands in mailbox_writes.py.
 """
 
 from server.store.prepared import Statement
@@ -21,21 +21,52 @@ FIRST_ANSWER = Statement(
     """,
 )
 
-LOCK_PERSON = Statement(
-    "lock_person",
+CLAIM_REQUESTS = Statement(
+    "claim_requests",
+    # In one order everywhere, so that two who claim the same wait for each other and no more.
     """
+    INSERT INTO request (caller, request_id, body_hash)
+    SELECT %(caller)s, * FROM unnest(%(request_ids)s::uuid[], %(body_hashes)s::bytea[])
+        AS given (request_id, body_hash) ORDER BY request_id
+    ON CONFLICT DO NOTHING RETURNING request_id
+    """,
+)
+
+FIRST_ANSWERS = Statement(
+    "first_answers",
+    """
+    SELECT request_id, body_hash, result, change_number, affected_count FROM request
+    WHERE caller = %(caller)s AND request_id = ANY(%(request_ids)s::uuid[])
+    """,
+)
+
+_LOCKED_PERSON = """
     SELECT id, identifier, status, reserved, reservation_time, language, language_updated_time,
         email, email_updated_time, email_confirmed_time, email_validated_time, email_shared,
         mobile, mobile_updated_time, mobile_confirmed_time, mobile_validated_time, mobile_shared,
         change_number, deletion_reason
-    FROM person WHERE identifier = %(identifier)s FOR UPDATE
-    """,
+    FROM person
+"""
+
+LOCK_PERSON = Statement("lock_person", _LOCKED_PERSON + "    WHERE identifier = %(identifier)s FOR UPDATE\n")
+
+LOCK_PERSONS = Statement(
+    "lock_persons",
+    _LOCKED_PERSON + "    WHERE identifier = ANY(%(identifiers)s::text[]) ORDER BY identifier FOR UPDATE\n",
 )
 
 MAILBOXES = Statement(
     "mailboxes",
     """
     SELECT operator, address, certificate, chosen, operator_state FROM mailbox WHERE person_id = %(person_id)s
+    """,
+)
+
+MAILBOXES_OF_MANY = Statement(
+    "mailboxes_of_many",
+    """
+    SELECT person_id, operator, address, certificate, chosen, operator_state FROM mailbox
+    WHERE person_id = ANY(%(person_ids)s::bigint[])
     """,
 )
 
@@ -120,5 +151,35 @@ KEEP_ANSWER = Statement(
     UPDATE request
     SET result = %(result)s, change_number = %(change_number)s, affected_count = %(affected_count)s
     WHERE caller = %(caller)s AND request_id = %(request_id)s
+    """,
+)
+
+KEEP_ANSWERS = Statement(
+    "keep_answers",
+    """
+    UPDATE request
+    SET result = answer.result, change_number = answer.change_number,
+        affected_count = answer.affected_count
+    FROM unnest(%(request_ids)s::uuid[], %(results)s::text[], %(change_numbers)s::bigint[],
+        %(affected_counts)s::integer[]) AS answer (request_id, result, change_number, affected_count)
+    WHERE request.caller = %(caller)s AND request.request_id = answer.request_id
+    """,
+)
+
+# Of their rows nothing else differs.
+CHANGE_MAILBOXES_OF_MANY = Statement(
+    "change_mailboxes_of_many",
+    """
+    WITH written AS (
+        UPDATE person SET change_number = new.number,
+            encoded = int8send(new.number) || substr(new.encoded, 9)
+        FROM unnest(%(ids)s::bigint[], %(numbers)s::bigint[], %(encoded)s::bytea[])
+            AS new (id, number, encoded)
+        WHERE person.id = new.id
+    )
+    INSERT INTO history (person_id, change_number, changed_time, field, caller_kind)
+    SELECT entry.person_id, entry.number, %(now)s, entry.field, %(caller_kind)s
+    FROM unnest(%(entry_ids)s::bigint[], %(entry_numbers)s::bigint[], %(entry_fields)s::text[])
+        AS entry (person_id, number, field)
     """,
 )

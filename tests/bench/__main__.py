@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path as FilePath
 
-from tests.bench import feed, growth, h2load, imports, look_ups, overheads, population, writes
+from tests.bench import events, feed, growth, h2load, imports, look_ups, overheads, population, writes
 from tests.bench.answers import check_feed, check_look_ups
 from tests.bench.bench import Bench
 from tests.bench.machine import facts, leave_a_core_to_the_server, resident_megabytes
@@ -33,6 +33,7 @@ PATHS: dict[str, Callable[[Bench], Paths]] = {
     "feed": feed.catching_up,
     "head": feed.at_the_head,
     "writes": writes.writes,
+    "events": events.events,
     "deliveries": writes.deliveries,
     "import": imports.imports,
     "tracing": overheads.tracing,

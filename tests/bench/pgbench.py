@@ -13,6 +13,15 @@ from tests.bench.register import Cluster
 from tests.bench.runs import Run, Watched, elapsed
 from tests.bench.sent_statements import Statement
 
+# Identifiers that pgbench can make from a row's id; none is a person's.
+_FIRST_IDENTIFIER = 10_000_000_000
+IDENTIFIER = f"({_FIRST_IDENTIFIER} + :person)::text"
+REQUEST_ID = "lpad(to_hex(:request::bigint), 32, '0')::uuid"
+
+_RENAME = """
+    UPDATE person SET identifier = ({first} + id)::text
+    WHERE id IN (SELECT id FROM person ORDER BY id LIMIT {most}) RETURNING id
+"""
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 _DONE = re.compile(r"^number of transactions actually processed: (\d+)", re.MULTILINE)
 _FAILED = re.compile(r"^number of failed transactions: (\d+)", re.MULTILINE)
@@ -40,6 +49,32 @@ def script_of(
         else:
             lines.append(f"{filled[0]};")
     return "\n".join([*lines, "COMMIT;", ""])
+
+
+def encoded(literal: str, number: int) -> str:
+    """An expression for a person ready to be sent, which begins with the change number; empty for another
+    literal.
+    """
+    found = re.fullmatch(rf"'\\x{number:016x}([0-9a-f]*)'", literal)
+    return f"(int8send(:last_change_number::bigint) || '\\x{found[1]}'::bytea)" if found else ""
+
+
+def row_id_of(cluster: Cluster, database: str, identifier: str) -> int:
+    """The id of the person's row; 0 where there is none."""
+    with cluster.connect(database) as connection:
+        found = connection.execute("SELECT id FROM person WHERE identifier = %s", [identifier]).fetchone()
+    return int(found[0]) if found else 0
+
+
+def rename_persons(cluster: Cluster, database: str, most: int) -> tuple[int, int]:
+    """Give the first so many persons an IDENTIFIER; the first and the last id. Raises Failed."""
+    with cluster.connect(database) as connection:
+        renamed = connection.execute(_RENAME.format(first=_FIRST_IDENTIFIER, most=most).encode()).fetchall()
+    cluster.settle(database)
+    first, last = min(renamed)[0], max(renamed)[0]
+    if last - first + 1 != len(renamed):
+        raise Failed("pgbench needs rows without gaps in their ids")
+    return first, last
 
 
 def run(

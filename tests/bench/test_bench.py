@@ -19,7 +19,7 @@ from tests.bench.sent_statements import Statement
 from tests.open_folder import open_folder
 
 # Those that need no program which is not installed with the project.
-PATHS = ("batch", "feed", "writes", "access")
+PATHS = ("batch", "feed", "writes", "events", "access")
 
 
 @pytest.fixture
@@ -56,6 +56,7 @@ def test_a_tiny_run_fills_a_row_for_each_path_and_leaves_nothing_behind(
         "look-up by the thousand",
         "feed, catching up",
         "writes one by one",
+        "events pushed",
         "access check",
     ]
     assert not list(scratch.iterdir())

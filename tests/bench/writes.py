@@ -1,7 +1,6 @@
 """Writes one by one, and what adapters ask of the register."""
 
 import random
-import re
 import uuid
 
 from krr.v1 import citizen_service_pb2 as pb
@@ -21,13 +20,6 @@ _CITIZENS = 20_000
 _MOST_WRITES_A_SECOND = 8_000
 _MOST_DELIVERIES_A_SECOND = 4_000
 _ADAPTERS = ("digipost", "eboks")
-
-# Identifiers that pgbench can make from a row's id; none is a person's.
-_RENAME = """
-    UPDATE person SET identifier = ({first} + id)::text
-    WHERE id IN (SELECT id FROM person ORDER BY id LIMIT {most}) RETURNING id
-"""
-_FIRST_IDENTIFIER = 10_000_000_000
 
 _MAKE_DELIVERIES = """
     INSERT INTO delivery (operator, person_id, change_number, created_time, not_before_time,
@@ -98,34 +90,18 @@ def _script(bench: Bench, database: str) -> str:
     with logging(cluster, database), serving(cluster, database, bench.folder / "logged") as register:
         answer = register.ask(_CONFIRM, _confirmation(citizen, request_id), f"citizen/{citizen}")
     number = pb.ConfirmContactResponse.FromString(answer).answer.change_number
-    with cluster.connect(database) as connection:
-        [row_id] = connection.execute(
-            "SELECT id FROM person WHERE identifier = %s", [citizen]
-        ).fetchone() or [0]
-        renamed = connection.execute(
-            _RENAME.format(first=_FIRST_IDENTIFIER, most=_CITIZENS).encode()
-        ).fetchall()
-    cluster.settle(database)
-    first, last = min(renamed)[0], max(renamed)[0]
-    if last - first + 1 != len(renamed):
-        raise Failed("pgbench needs rows without gaps in their ids")
+    row_id = pgbench.row_id_of(cluster, database, citizen)
+    first, last = pgbench.rename_persons(cluster, database, _CITIZENS)
     varying = {
-        f"'{citizen}'": f"({_FIRST_IDENTIFIER} + :person)::text",
+        f"'{citizen}'": pgbench.IDENTIFIER,
         f"'{row_id}'": ":person",
         f"'{number}'": ":last_change_number",
-        f"'{request_id}'": "lpad(to_hex(:request::bigint), 32, '0')::uuid",
+        f"'{request_id}'": pgbench.REQUEST_ID,
     }
-
-    def value_of(literal: str) -> str:
-        # Persons ready to be sent begin with the change number.
-        encoded = re.fullmatch(rf"'\\x{number:016x}([0-9a-f]*)'", literal)
-        if encoded:
-            return f"(int8send(:last_change_number::bigint) || '\\x{encoded[1]}'::bytea)"
-        return varying.get(literal, literal)
 
     transaction = pgbench.script_of(
         transaction_of(cluster, request_id),
-        value_of,
+        lambda literal: pgbench.encoded(literal, number) or varying.get(literal, literal),
         lambda text: "RETURNING register.last_change_number" in text,
     )
     choose = f"\\set person random({first}, {last})\n\\set request random(1, {2**62})\n"

@@ -320,7 +320,12 @@ class Wire:
         with suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._server_port))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._server_port))
+                except OSError:
+                    # No server now; there may be one later.
+                    client.close()
+                    continue
                 with self._lock:
                     self._ends += [client, server]
                     self.connections += 1

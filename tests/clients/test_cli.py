@@ -169,6 +169,16 @@ def test_the_staff_erases_a_person_whose_reservation_ends_with_the_identity_only
     assert "email" not in person
 
 
+def test_an_operator_gives_its_mailbox_another_address(krr: Krr) -> None:
+    update = ["operator", "update", "digipost", WITH_DIGIPOST, "--address", "per.nordmann#9YDT"]
+    first, again = krr(*update, "--request-id", REQUEST_ID), krr(*update, "--request-id", REQUEST_ID)
+    [entry] = answer(krr("look-up", WITH_DIGIPOST, "--json"))["entries"]
+
+    assert first.stdout.startswith("OK; change number")
+    assert again.stdout.startswith(first.stdout.strip())
+    assert entry["person"]["mailbox"]["address"] == "per.nordmann#9YDT"
+
+
 def test_what_the_register_decides_against_an_operator_is_exit_code_1(krr: Krr) -> None:
     refused = krr("operator", "create-and-choose", "digipost", RESERVED, "--address", "per.nordmann#9YDT")
 

@@ -148,6 +148,7 @@ def _adapter_settings(directory: Path, suppliers: dict[str, str]) -> dict[str, s
     receipts = f"127.0.0.1:{free_port()}"
     return {
         "KRR_ADAPTER_LEASE_SECONDS": str(LEASE_SECONDS),
+        "KRR_ADAPTER_SETTLE_SECONDS": "4",
         "KRR_DIGIPOST_URL": suppliers["digipost"],
         "KRR_DIGIPOST_BROKER_ID": "1000",
         "KRR_DIGIPOST_KEY_FILE": str(directory / "digipost" / "sender-key.pem"),

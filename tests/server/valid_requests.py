@@ -13,8 +13,10 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from krr.v1 import (
     admin_service_pb2,
+    certificate_pb2,
     citizen_service_pb2,
     delivery_service_pb2,
+    mailbox_event_pb2,
     mailbox_operator_service_pb2,
     person_import_pb2,
     person_pb2,
@@ -22,6 +24,7 @@ from krr.v1 import (
     statistics_pb2,
 )
 
+from tests.certificates import organisation_certificate
 from tests.people import DIGIPOST, EBOKS, KARI, NIELS, OLA, PUBLIC_BODY, register_request, request_id
 from tests.people import synthetic_identifiers as people
 from tests.server.rpcs import Rpcs
@@ -71,6 +74,19 @@ def time_ago(**span: int) -> Timestamp:
     return timestamp
 
 
+def event_details(sequence: int = 1) -> mailbox_event_pb2.EventDetails:
+    """The details of an operator's event, with evidence."""
+    evidence = mailbox_event_pb2.Evidence(
+        eid="BankID",
+        level=mailbox_event_pb2.ASSURANCE_LEVEL_HIGH,
+        agreed_time=time_ago(hours=1),
+        agreed_text_sha256=bytes(range(32)),
+    )
+    return mailbox_event_pb2.EventDetails(
+        sequence=sequence, occurred_time=time_ago(minutes=59), evidence=evidence
+    )
+
+
 def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
     """Bring an empty register to where each of these is answered OK, whichever is made first.
 
@@ -107,6 +123,8 @@ def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
         "RegisterService/WatchChanges": Valid(
             PUBLIC, register_service_pb2.WatchChangesRequest(after_cursor=cursor.cursor, page_size=10)
         ),
+        "RegisterService/ListMailboxOperators": Valid(PUBLIC, certificate_pb2.ListMailboxOperatorsRequest()),
+        "RegisterService/GetPrintCertificate": Valid(PUBLIC, certificate_pb2.GetPrintCertificateRequest()),
     }
     return (
         valid
@@ -114,6 +132,7 @@ def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
         | _of_operators(mailboxes.cursor)
         | _of_adapters(delivery, message)
         | _of_staff(delivery.delivery_id, message.message_id, _import_begun(rpcs))
+        | _of_certificates(_print_certificate(rpcs))
     )
 
 
@@ -155,13 +174,10 @@ def _of_citizens(fresh: str) -> dict[str, Valid]:
 
 def _of_operators(cursor: str) -> dict[str, Valid]:
     pb = mailbox_operator_service_pb2
-    at_digipost: dict[str, Any] = {
-        "event_id": request_id(),
-        "identifier": KARI,
-        "address": "kari.nordmann#1ABC",
-        "certificate": certificate(),
-    }
-    of_kari = {"event_id": request_id(), "identifier": KARI}
+    of_kari: dict[str, Any] = {"event_id": request_id(), "identifier": KARI, "details": event_details()}
+    content: dict[str, Any] = {"address": "kari.nordmann#1ABC", "certificate": certificate()}
+    at_digipost = {**of_kari, **content}
+    pushed = mailbox_event_pb2.MailboxEvent(**of_kari, create=mailbox_event_pb2.MailboxContent(**content))
     page: dict[str, Any] = {"after_cursor": cursor, "page_size": 10}
     return {
         f"MailboxOperatorService/{name}": Valid(caller, request)
@@ -170,7 +186,9 @@ def _of_operators(cursor: str) -> dict[str, Valid]:
             ("CreateMailbox", AT_DIGIPOST, pb.CreateMailboxRequest(**at_digipost)),
             ("ChooseMailbox", AT_EBOKS, pb.MailboxOperatorServiceChooseMailboxRequest(**of_kari)),
             ("CreateAndChooseMailbox", AT_DIGIPOST, pb.CreateAndChooseMailboxRequest(**at_digipost)),
+            ("UpdateMailbox", AT_EBOKS, pb.UpdateMailboxRequest(**of_kari, **content)),
             ("DeleteMailbox", AT_EBOKS, pb.DeleteMailboxRequest(**of_kari)),
+            ("PushEvents", AT_DIGIPOST, pb.PushEventsRequest(events=[pushed])),
             ("ListMailboxes", AT_EBOKS, pb.ListMailboxesRequest(**page, wait=A_MOMENT)),
             ("WatchMailboxes", AT_EBOKS, pb.WatchMailboxesRequest(**page)),
         )
@@ -273,6 +291,24 @@ def _of_staff(delivery_id: int, message_id: str, import_id: str) -> dict[str, Va
     return {f"AdminService/{name}": Valid(ADMINISTRATOR, request) for name, request in requests.items()}
 
 
+def _of_certificates(certificate_id: int) -> dict[str, Valid]:
+    pb = certificate_pb2
+    requests = {
+        "AddCertificate": pb.AddCertificateRequest(
+            request_id=request_id(),
+            use=pb.CERTIFICATE_USE_MAILBOX,
+            organisation_number=DIGIPOST,
+            certificate=organisation_certificate(DIGIPOST),
+            use_from_time=time_ago(hours=1),
+        ),
+        "RetireCertificate": pb.RetireCertificateRequest(
+            request_id=request_id(), certificate_id=certificate_id
+        ),
+        "ListCertificates": pb.ListCertificatesRequest(),
+    }
+    return {f"AdminService/{name}": Valid(ADMINISTRATOR, request) for name, request in requests.items()}
+
+
 def _ola_chooses_digipost(rpcs: Rpcs) -> str:
     _ok(rpcs, "CitizenService/RegisterPerson", LOG_IN_SERVICE, register_request(OLA))
     pushed = _ok(
@@ -308,6 +344,17 @@ def _import_begun(rpcs: Rpcs) -> str:
     begin = admin_service_pb2.ImportPersonsRequest(import_id=import_id)
     _ok(rpcs, "AdminService/ImportPersons", ADMINISTRATOR, begin)
     return import_id
+
+
+def _print_certificate(rpcs: Rpcs) -> int:
+    request = certificate_pb2.AddCertificateRequest(
+        request_id=request_id(),
+        use=certificate_pb2.CERTIFICATE_USE_PRINT,
+        organisation_number=PUBLIC_BODY,
+        certificate=organisation_certificate(PUBLIC_BODY),
+    )
+    added = _ok(rpcs, "AdminService/AddCertificate", ADMINISTRATOR, request)
+    return int(added.certificate.certificate_id)
 
 
 def _leased(rpcs: Rpcs) -> tuple[Any, Any]:

@@ -162,9 +162,27 @@ def test_a_lease_that_ran_out_is_given_to_another_and_its_token_is_lost(store: S
 
     assert second.id == first.id
     assert second.lease_token != first.lease_token
+    assert (first.earlier_lease_ran_out, second.earlier_lease_ran_out) == (False, True)
     assert refusal_of(lambda: finish(store, "digipost", first, Done())) is Reason.LEASE_LOST
     finish(store, "digipost", second, Done())
     assert _rows(store) == []
+
+
+def test_a_lease_that_ran_out_is_told_also_after_a_change_and_until_an_outcome(
+    store: Store, database: psycopg.Connection
+) -> None:
+    register(store, OLA)
+    choose(store, OLA, DIGIPOST)
+    lease(store, "digipost", duration=AT_ONCE)
+    _reserve(store)
+
+    [off] = lease(store, "digipost")
+    finish(store, "digipost", off, IN_AN_HOUR)
+    database.execute("UPDATE delivery SET not_before_time = now()")
+    [again] = lease(store, "digipost")
+
+    assert (off.receives_public_mail, again.receives_public_mail) == (False, False)
+    assert (off.earlier_lease_ran_out, again.earlier_lease_ran_out) == (True, False)
 
 
 def test_many_adapters_at_once_share_the_deliveries_without_one_going_to_two(store: Store) -> None:

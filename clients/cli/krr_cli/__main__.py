@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from krr_cli import (
     administration,
+    certificates,
     changes,
     citizen,
     epoch,
@@ -17,6 +18,7 @@ from krr_cli import (
     look_up,
     mailboxes,
     operator,
+    operator_check,
     population,
     sandbox,
     statistics,
@@ -58,6 +60,7 @@ app.add_typer(look_up.app)
 app.add_typer(changes.app)
 app.add_typer(export.app)
 app.add_typer(citizen.app)
+operator.app.command(help=operator_check.HELP)(operator_check.check)
 app.add_typer(operator.app, name="operator")
 app.add_typer(mailboxes.app)
 app.add_typer(administration.app)
@@ -66,6 +69,7 @@ app.add_typer(import_persons.imports, name="imports")
 app.command()(statistics.stats)
 app.add_typer(administration.deliveries, name="deliveries")
 app.add_typer(administration.messages, name="messages")
+app.add_typer(certificates.app, name="certificates")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(population.app)
 app.add_typer(epoch.app, name="epoch")

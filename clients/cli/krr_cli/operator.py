@@ -94,6 +94,23 @@ def create_and_choose(
 
 
 @app.command()
+def update(
+    operator: Operator,
+    identifier: Identifier,
+    address: Address,
+    request_id: RequestId = None,
+    register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
+) -> None:
+    """Report that the person's mailbox here has another address."""
+    request = pb.UpdateMailboxRequest(
+        event_id=request_id_or_new(request_id), identifier=identifier, address=address
+    )
+    with _operator(register, operator) as service:
+        _show(service.UpdateMailbox(request).answer, as_json)
+
+
+@app.command()
 def delete(
     operator: Operator,
     identifier: Identifier,

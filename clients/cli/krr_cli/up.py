@@ -20,6 +20,7 @@ from krr_cli import parts
 from krr_cli.persons_to_load import load_persons, persons_in
 from krr_cli.register import ADMINISTRATOR, DEFAULT_REGISTER, connected
 from krr_cli.sandbox import Supplier, address, ask
+from krr_cli.sandbox_certificates import enter_certificates
 from krr_cli.show import OPERATORS
 from krr_cli.supervisor import PartFailed, Supervisor
 
@@ -78,6 +79,7 @@ def _start(supervisor: Supervisor, run: Path, traces: Path) -> None:
     supervisor.start(parts.server(database_url, traces, run / "witness"))
     with connected(parts.register_address(), ADMINISTRATOR) as channel:
         load_persons(AdminServiceStub(channel), citizens)
+        enter_certificates(AdminServiceStub(channel))
     typer.echo("starting the adapters ...")
     supervisor.start(*parts.adapters(suppliers, traces))
     # The address given may hold a password.
@@ -138,6 +140,7 @@ logs        {os.path.relpath(run / "logs")}, traces in {os.path.relpath(traces)}
   {krr} sandbox messages
   {krr} sandbox behaviour eboks down
   {krr} changes --follow
+  {krr} certificates list
   {krr} --help
 
 Ctrl-C ends everything. KRR_KEEP=1 keeps the data at the next start."""

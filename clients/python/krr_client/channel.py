@@ -20,6 +20,7 @@ STREAM_TIMEOUT = 3600.0
 STREAMS = (
     ("krr.v1.RegisterService", "LookUpPersonsStream"),
     ("krr.v1.RegisterService", "WatchChanges"),
+    ("krr.v1.MailboxOperatorService", "PushEvents"),
     ("krr.v1.MailboxOperatorService", "WatchMailboxes"),
     ("krr.v1.AdminService", "ImportPersons"),
 )

@@ -1,9 +1,10 @@
-"""Logs and traces, the same in every part of the register.
+"""Logs, traces and metrics, the same in every part of the register.
 
 Logs are JSON lines on standard error. Spans go to the OTLP endpoint that the standard
 settings name (OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT), else to
-a file of JSON lines. Whoever sets a span attribute or logs a value answers for it being
-nothing personal: no identity number, phone, e-mail or mailbox address.
+a file of JSON lines. Metrics go to such an endpoint (OTEL_EXPORTER_OTLP_METRICS_ENDPOINT), else
+nowhere. Whoever sets an attribute or logs a value answers for it being nothing personal: no
+identity number, phone, e-mail or mailbox address.
 """
 
 import atexit
@@ -13,13 +14,18 @@ import sys
 from pathlib import Path
 
 import structlog
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
-_OTLP_SETTINGS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+_METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 
 
 def configure_logs() -> None:
@@ -38,7 +44,7 @@ def configure_logs() -> None:
 
 
 def configure_telemetry(service_name: str, trace_directory: Path, process: int | None = None) -> None:
-    """Set up logging and tracing of this process; once, before anything else starts.
+    """Set up logging, tracing and metrics of this process; once, before anything else starts.
 
     service_name: "service.name" of the spans, and the name of the file of spans in
         trace_directory (made if missing) where no OTLP endpoint is set.
@@ -50,7 +56,8 @@ def configure_telemetry(service_name: str, trace_directory: Path, process: int |
     if process is not None:
         attributes["service.instance.id"] = str(process)
         file = f"{service_name}-{process}"
-    provider = TracerProvider(resource=Resource.create(attributes))
+    resource = Resource.create(attributes)
+    provider = TracerProvider(resource=resource)
     provider.add_span_processor(
         BatchSpanProcessor(
             _exporter(trace_directory / f"{file}.jsonl"),
@@ -61,10 +68,18 @@ def configure_telemetry(service_name: str, trace_directory: Path, process: int |
     )
     trace.set_tracer_provider(provider)
     atexit.register(provider.shutdown)
+    if _is_set(_OTLP_ENDPOINT, _METRICS_ENDPOINT):
+        # Ends by itself with the process.
+        reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+        metrics.set_meter_provider(MeterProvider([reader], resource))
+
+
+def _is_set(*settings: str) -> bool:
+    return any(os.environ.get(setting) for setting in settings)
 
 
 def _exporter(file: Path) -> SpanExporter:
-    if any(os.environ.get(setting) for setting in _OTLP_SETTINGS):
+    if _is_set(_OTLP_ENDPOINT, _TRACES_ENDPOINT):
         return OTLPSpanExporter()
     file.parent.mkdir(parents=True, exist_ok=True)
     return ConsoleSpanExporter(

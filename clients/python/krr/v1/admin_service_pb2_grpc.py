@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from krr.v1 import admin_service_pb2 as krr_dot_v1_dot_admin__service__pb2
+from krr.v1 import certificate_pb2 as krr_dot_v1_dot_certificate__pb2
 from krr.v1 import person_import_pb2 as krr_dot_v1_dot_person__import__pb2
 from krr.v1 import statistics_pb2 as krr_dot_v1_dot_statistics__pb2
 
@@ -92,6 +93,21 @@ class AdminServiceStub(object):
                 '/krr.v1.AdminService/GetStatistics',
                 request_serializer=krr_dot_v1_dot_statistics__pb2.GetStatisticsRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_statistics__pb2.GetStatisticsResponse.FromString,
+                _registered_method=True)
+        self.AddCertificate = channel.unary_unary(
+                '/krr.v1.AdminService/AddCertificate',
+                request_serializer=krr_dot_v1_dot_certificate__pb2.AddCertificateRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_certificate__pb2.AddCertificateResponse.FromString,
+                _registered_method=True)
+        self.RetireCertificate = channel.unary_unary(
+                '/krr.v1.AdminService/RetireCertificate',
+                request_serializer=krr_dot_v1_dot_certificate__pb2.RetireCertificateRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_certificate__pb2.RetireCertificateResponse.FromString,
+                _registered_method=True)
+        self.ListCertificates = channel.unary_unary(
+                '/krr.v1.AdminService/ListCertificates',
+                request_serializer=krr_dot_v1_dot_certificate__pb2.ListCertificatesRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_certificate__pb2.ListCertificatesResponse.FromString,
                 _registered_method=True)
 
 
@@ -188,6 +204,30 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddCertificate(self, request, context):
+        """Enters a certificate of a mailbox operator, or for print, after checking that senders can
+        encrypt to it and that it is the organisation's. Who issued it is not checked: the staff
+        vouches for it. Earlier ones stay until they expire or are retired, so that senders can go
+        over from one to the next. CERTIFICATE_RETIRED where it was here and was retired.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetireCertificate(self, request, context):
+        """Takes a certificate out of use at once and for ever. It stays in the history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCertificates(self, request, context):
+        """Lists all certificates that ever were.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -245,6 +285,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetStatistics,
                     request_deserializer=krr_dot_v1_dot_statistics__pb2.GetStatisticsRequest.FromString,
                     response_serializer=krr_dot_v1_dot_statistics__pb2.GetStatisticsResponse.SerializeToString,
+            ),
+            'AddCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddCertificate,
+                    request_deserializer=krr_dot_v1_dot_certificate__pb2.AddCertificateRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_certificate__pb2.AddCertificateResponse.SerializeToString,
+            ),
+            'RetireCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetireCertificate,
+                    request_deserializer=krr_dot_v1_dot_certificate__pb2.RetireCertificateRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_certificate__pb2.RetireCertificateResponse.SerializeToString,
+            ),
+            'ListCertificates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCertificates,
+                    request_deserializer=krr_dot_v1_dot_certificate__pb2.ListCertificatesRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_certificate__pb2.ListCertificatesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -546,6 +601,87 @@ class AdminService(object):
             '/krr.v1.AdminService/GetStatistics',
             krr_dot_v1_dot_statistics__pb2.GetStatisticsRequest.SerializeToString,
             krr_dot_v1_dot_statistics__pb2.GetStatisticsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/AddCertificate',
+            krr_dot_v1_dot_certificate__pb2.AddCertificateRequest.SerializeToString,
+            krr_dot_v1_dot_certificate__pb2.AddCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/RetireCertificate',
+            krr_dot_v1_dot_certificate__pb2.RetireCertificateRequest.SerializeToString,
+            krr_dot_v1_dot_certificate__pb2.RetireCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/ListCertificates',
+            krr_dot_v1_dot_certificate__pb2.ListCertificatesRequest.SerializeToString,
+            krr_dot_v1_dot_certificate__pb2.ListCertificatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from krr.v1 import admin_service_pb2 as _admin_service_pb2
+from krr.v1 import certificate_pb2 as _certificate_pb2
 from krr.v1 import person_import_pb2 as _person_import_pb2
 from krr.v1 import statistics_pb2 as _statistics_pb2
 import abc as _abc_1
@@ -74,6 +75,16 @@ class AdminServiceStub:
     """Lists the rows that an import did not take, in their order."""
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_statistics_pb2.GetStatisticsRequest, _statistics_pb2.GetStatisticsResponse]
     """Counts the persons of the register. It reads all of them: some seconds for millions."""
+    AddCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.AddCertificateRequest, _certificate_pb2.AddCertificateResponse]
+    """Enters a certificate of a mailbox operator, or for print, after checking that senders can
+    encrypt to it and that it is the organisation's. Who issued it is not checked: the staff
+    vouches for it. Earlier ones stay until they expire or are retired, so that senders can go
+    over from one to the next. CERTIFICATE_RETIRED where it was here and was retired.
+    """
+    RetireCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.RetireCertificateRequest, _certificate_pb2.RetireCertificateResponse]
+    """Takes a certificate out of use at once and for ever. It stays in the history."""
+    ListCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.ListCertificatesRequest, _certificate_pb2.ListCertificatesResponse]
+    """Lists all certificates that ever were."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -119,6 +130,16 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists the rows that an import did not take, in their order."""
     GetStatistics: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetStatisticsRequest, _statistics_pb2.GetStatisticsResponse]  # type: ignore[assignment]
     """Counts the persons of the register. It reads all of them: some seconds for millions."""
+    AddCertificate: _aio.UnaryUnaryMultiCallable[_certificate_pb2.AddCertificateRequest, _certificate_pb2.AddCertificateResponse]  # type: ignore[assignment]
+    """Enters a certificate of a mailbox operator, or for print, after checking that senders can
+    encrypt to it and that it is the organisation's. Who issued it is not checked: the staff
+    vouches for it. Earlier ones stay until they expire or are retired, so that senders can go
+    over from one to the next. CERTIFICATE_RETIRED where it was here and was retired.
+    """
+    RetireCertificate: _aio.UnaryUnaryMultiCallable[_certificate_pb2.RetireCertificateRequest, _certificate_pb2.RetireCertificateResponse]  # type: ignore[assignment]
+    """Takes a certificate out of use at once and for ever. It stays in the history."""
+    ListCertificates: _aio.UnaryUnaryMultiCallable[_certificate_pb2.ListCertificatesRequest, _certificate_pb2.ListCertificatesResponse]  # type: ignore[assignment]
+    """Lists all certificates that ever were."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the register's own staff does. Nothing here shows personal data, and none of it
@@ -227,5 +248,33 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_statistics_pb2.GetStatisticsResponse, _abc.Awaitable[_statistics_pb2.GetStatisticsResponse]]:
         """Counts the persons of the register. It reads all of them: some seconds for millions."""
+
+    @_abc_1.abstractmethod
+    def AddCertificate(
+        self,
+        request: _certificate_pb2.AddCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificate_pb2.AddCertificateResponse, _abc.Awaitable[_certificate_pb2.AddCertificateResponse]]:
+        """Enters a certificate of a mailbox operator, or for print, after checking that senders can
+        encrypt to it and that it is the organisation's. Who issued it is not checked: the staff
+        vouches for it. Earlier ones stay until they expire or are retired, so that senders can go
+        over from one to the next. CERTIFICATE_RETIRED where it was here and was retired.
+        """
+
+    @_abc_1.abstractmethod
+    def RetireCertificate(
+        self,
+        request: _certificate_pb2.RetireCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificate_pb2.RetireCertificateResponse, _abc.Awaitable[_certificate_pb2.RetireCertificateResponse]]:
+        """Takes a certificate out of use at once and for ever. It stays in the history."""
+
+    @_abc_1.abstractmethod
+    def ListCertificates(
+        self,
+        request: _certificate_pb2.ListCertificatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificate_pb2.ListCertificatesResponse, _abc.Awaitable[_certificate_pb2.ListCertificatesResponse]]:
+        """Lists all certificates that ever were."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -127,6 +127,7 @@ class Delivery(_message.Message):
     CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
     FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     TRACE_PARENT_FIELD_NUMBER: _builtins.int
+    EARLIER_LEASE_RAN_OUT_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.int
     """Names the delivery."""
     lease_token: _builtins.str
@@ -143,6 +144,10 @@ class Delivery(_message.Message):
     """How many attempts failed since the last change."""
     trace_parent: _builtins.str
     """Trace context of the call that made it due (W3C traceparent), for a span link; may be empty."""
+    earlier_lease_ran_out: _builtins.bool
+    """True where an earlier lease of it ran out without an outcome, as when an adapter is killed:
+    what that attempt sent, for this wish or the opposite, may still take effect at the operator.
+    """
     def __init__(
         self,
         *,
@@ -154,10 +159,11 @@ class Delivery(_message.Message):
         change_number: _builtins.int = ...,
         failed_attempts: _builtins.int = ...,
         trace_parent: _builtins.str = ...,
+        earlier_lease_ran_out: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "delivery_id", b"delivery_id", "failed_attempts", b"failed_attempts", "identifier", b"identifier", "lease_token", b"lease_token", "mailbox_address", b"mailbox_address", "receives_public_mail", b"receives_public_mail", "trace_parent", b"trace_parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "delivery_id", b"delivery_id", "earlier_lease_ran_out", b"earlier_lease_ran_out", "failed_attempts", b"failed_attempts", "identifier", b"identifier", "lease_token", b"lease_token", "mailbox_address", b"mailbox_address", "receives_public_mail", b"receives_public_mail", "trace_parent", b"trace_parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -114,6 +114,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The import is finished and takes no more rows; begin another one."""
     ERROR_REASON_DUPLICATE_ROW: _ErrorReason.ValueType  # 40
     """INVALID_ARGUMENT. An earlier row of the import has the same identifier; that one counts."""
+    ERROR_REASON_CERTIFICATE_KEY_TOO_WEAK: _ErrorReason.ValueType  # 41
+    """INVALID_ARGUMENT. The certificate's key is neither RSA of at least 2048 bits nor EC of 256."""
+    ERROR_REASON_CERTIFICATE_EXPIRED: _ErrorReason.ValueType  # 42
+    """INVALID_ARGUMENT. The certificate's validity has ended."""
+    ERROR_REASON_CERTIFICATE_NOT_FOR_ENCRYPTION: _ErrorReason.ValueType  # 43
+    """INVALID_ARGUMENT. The certificate's key usage does not allow encryption."""
+    ERROR_REASON_CERTIFICATE_OF_ANOTHER: _ErrorReason.ValueType  # 44
+    """INVALID_ARGUMENT. The certificate's subject has not this organisation number, or another too."""
+    ERROR_REASON_CERTIFICATE_RETIRED: _ErrorReason.ValueType  # 45
+    """FAILED_PRECONDITION. The certificate was retired and does not come back; enter another one."""
+    ERROR_REASON_UNKNOWN_CERTIFICATE: _ErrorReason.ValueType  # 46
+    """NOT_FOUND. No certificate has this id."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why something was refused. On a refused call the name without the prefix stands in
@@ -212,4 +224,16 @@ ERROR_REASON_IMPORT_FINISHED: ErrorReason.ValueType  # 39
 """FAILED_PRECONDITION. The import is finished and takes no more rows; begin another one."""
 ERROR_REASON_DUPLICATE_ROW: ErrorReason.ValueType  # 40
 """INVALID_ARGUMENT. An earlier row of the import has the same identifier; that one counts."""
+ERROR_REASON_CERTIFICATE_KEY_TOO_WEAK: ErrorReason.ValueType  # 41
+"""INVALID_ARGUMENT. The certificate's key is neither RSA of at least 2048 bits nor EC of 256."""
+ERROR_REASON_CERTIFICATE_EXPIRED: ErrorReason.ValueType  # 42
+"""INVALID_ARGUMENT. The certificate's validity has ended."""
+ERROR_REASON_CERTIFICATE_NOT_FOR_ENCRYPTION: ErrorReason.ValueType  # 43
+"""INVALID_ARGUMENT. The certificate's key usage does not allow encryption."""
+ERROR_REASON_CERTIFICATE_OF_ANOTHER: ErrorReason.ValueType  # 44
+"""INVALID_ARGUMENT. The certificate's subject has not this organisation number, or another too."""
+ERROR_REASON_CERTIFICATE_RETIRED: ErrorReason.ValueType  # 45
+"""FAILED_PRECONDITION. The certificate was retired and does not come back; enter another one."""
+ERROR_REASON_UNKNOWN_CERTIFICATE: ErrorReason.ValueType  # 46
+"""NOT_FOUND. No certificate has this id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

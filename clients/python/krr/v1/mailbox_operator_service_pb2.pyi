@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from krr.v1 import mailbox_event_pb2 as _mailbox_event_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -50,6 +51,16 @@ class _MailboxResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Mailbox
     """The mailbox address is malformed (no published code)."""
     MAILBOX_RESULT_INVALID_CERTIFICATE: _MailboxResult.ValueType  # 11
     """The certificate is not X.509 in DER (UGYLDIG_SERTIFIKAT)."""
+    MAILBOX_RESULT_OUTDATED: _MailboxResult.ValueType  # 12
+    """The event's sequence is not above that of the last one applied, so it was not applied (no
+    published code).
+    """
+    MAILBOX_RESULT_EVENT_ID_REUSED: _MailboxResult.ValueType  # 13
+    """In a stream: this event_id came before with another body (no published code)."""
+    MAILBOX_RESULT_INVALID_EVENT: _MailboxResult.ValueType  # 14
+    """In a stream: the event_id is no UUID, or the sequence, the evidence or the operation is
+    missing or malformed (no published code).
+    """
 
 class MailboxResult(_MailboxResult, metaclass=_MailboxResultEnumTypeWrapper):
     """How the register answered an operator."""
@@ -78,6 +89,16 @@ MAILBOX_RESULT_INVALID_MAILBOX_ADDRESS: MailboxResult.ValueType  # 10
 """The mailbox address is malformed (no published code)."""
 MAILBOX_RESULT_INVALID_CERTIFICATE: MailboxResult.ValueType  # 11
 """The certificate is not X.509 in DER (UGYLDIG_SERTIFIKAT)."""
+MAILBOX_RESULT_OUTDATED: MailboxResult.ValueType  # 12
+"""The event's sequence is not above that of the last one applied, so it was not applied (no
+published code).
+"""
+MAILBOX_RESULT_EVENT_ID_REUSED: MailboxResult.ValueType  # 13
+"""In a stream: this event_id came before with another body (no published code)."""
+MAILBOX_RESULT_INVALID_EVENT: MailboxResult.ValueType  # 14
+"""In a stream: the event_id is no UUID, or the sequence, the evidence or the operation is
+missing or malformed (no published code).
+"""
 Global___MailboxResult: _TypeAlias = MailboxResult  # noqa: Y015
 
 @_typing.final
@@ -168,6 +189,7 @@ class CreateMailboxRequest(_message.Message):
     IDENTIFIER_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """UUID, see the service."""
     identifier: _builtins.str
@@ -176,6 +198,10 @@ class CreateMailboxRequest(_message.Message):
     """The mailbox address, 8 to 100 characters."""
     certificate: _builtins.bytes
     """The person's own certificate, X.509 in DER; may be empty."""
+    @_builtins.property
+    def details(self) -> _mailbox_event_pb2.EventDetails:
+        """Its order and evidence; may be absent."""
+
     def __init__(
         self,
         *,
@@ -183,10 +209,11 @@ class CreateMailboxRequest(_message.Message):
         identifier: _builtins.str = ...,
         address: _builtins.str = ...,
         certificate: _builtins.bytes = ...,
+        details: _mailbox_event_pb2.EventDetails | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate", b"certificate", "event_id", b"event_id", "identifier", b"identifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate", b"certificate", "details", b"details", "event_id", b"event_id", "identifier", b"identifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -224,19 +251,25 @@ class MailboxOperatorServiceChooseMailboxRequest(_message.Message):
 
     EVENT_ID_FIELD_NUMBER: _builtins.int
     IDENTIFIER_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """UUID, see the service."""
     identifier: _builtins.str
     """The person's identifier."""
+    @_builtins.property
+    def details(self) -> _mailbox_event_pb2.EventDetails:
+        """Its order and evidence; may be absent."""
+
     def __init__(
         self,
         *,
         event_id: _builtins.str = ...,
         identifier: _builtins.str = ...,
+        details: _mailbox_event_pb2.EventDetails | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "identifier", b"identifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "event_id", b"event_id", "identifier", b"identifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,6 +309,7 @@ class CreateAndChooseMailboxRequest(_message.Message):
     IDENTIFIER_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """UUID, see the service."""
     identifier: _builtins.str
@@ -284,6 +318,10 @@ class CreateAndChooseMailboxRequest(_message.Message):
     """The mailbox address, 8 to 100 characters."""
     certificate: _builtins.bytes
     """The person's own certificate, X.509 in DER; may be empty."""
+    @_builtins.property
+    def details(self) -> _mailbox_event_pb2.EventDetails:
+        """Its order and evidence; may be absent."""
+
     def __init__(
         self,
         *,
@@ -291,10 +329,11 @@ class CreateAndChooseMailboxRequest(_message.Message):
         identifier: _builtins.str = ...,
         address: _builtins.str = ...,
         certificate: _builtins.bytes = ...,
+        details: _mailbox_event_pb2.EventDetails | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate", b"certificate", "event_id", b"event_id", "identifier", b"identifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate", b"certificate", "details", b"details", "event_id", b"event_id", "identifier", b"identifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -325,6 +364,70 @@ class CreateAndChooseMailboxResponse(_message.Message):
 Global___CreateAndChooseMailboxResponse: _TypeAlias = CreateAndChooseMailboxResponse  # noqa: Y015
 
 @_typing.final
+class UpdateMailboxRequest(_message.Message):
+    """Reports what a mailbox has now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """UUID, see the service."""
+    identifier: _builtins.str
+    """The person's identifier."""
+    address: _builtins.str
+    """The mailbox address, 8 to 100 characters."""
+    certificate: _builtins.bytes
+    """The person's own certificate, X.509 in DER; empty for none."""
+    @_builtins.property
+    def details(self) -> _mailbox_event_pb2.EventDetails:
+        """Its order and evidence; may be absent."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        identifier: _builtins.str = ...,
+        address: _builtins.str = ...,
+        certificate: _builtins.bytes = ...,
+        details: _mailbox_event_pb2.EventDetails | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate", b"certificate", "details", b"details", "event_id", b"event_id", "identifier", b"identifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMailboxRequest: _TypeAlias = UpdateMailboxRequest  # noqa: Y015
+
+@_typing.final
+class UpdateMailboxResponse(_message.Message):
+    """The answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___MailboxAnswer:
+        """How the register decided."""
+
+    def __init__(
+        self,
+        *,
+        answer: Global___MailboxAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMailboxResponse: _TypeAlias = UpdateMailboxResponse  # noqa: Y015
+
+@_typing.final
 class DeleteMailboxRequest(_message.Message):
     """Reports that a mailbox is gone."""
 
@@ -332,19 +435,25 @@ class DeleteMailboxRequest(_message.Message):
 
     EVENT_ID_FIELD_NUMBER: _builtins.int
     IDENTIFIER_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """UUID, see the service."""
     identifier: _builtins.str
     """The person's identifier."""
+    @_builtins.property
+    def details(self) -> _mailbox_event_pb2.EventDetails:
+        """Its order and evidence; may be absent."""
+
     def __init__(
         self,
         *,
         event_id: _builtins.str = ...,
         identifier: _builtins.str = ...,
+        details: _mailbox_event_pb2.EventDetails | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "identifier", b"identifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "event_id", b"event_id", "identifier", b"identifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -373,6 +482,82 @@ class DeleteMailboxResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteMailboxResponse: _TypeAlias = DeleteMailboxResponse  # noqa: Y015
+
+@_typing.final
+class PushEventsRequest(_message.Message):
+    """Some events, in the operator's order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_mailbox_event_pb2.MailboxEvent]:
+        """1 to 1000."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_mailbox_event_pb2.MailboxEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushEventsRequest: _TypeAlias = PushEventsRequest  # noqa: Y015
+
+@_typing.final
+class PushEventsResponse(_message.Message):
+    """How some events were answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKNOWLEDGEMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def acknowledgements(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventAcknowledgement]:
+        """In the order in which the events came, none left out."""
+
+    def __init__(
+        self,
+        *,
+        acknowledgements: _abc.Iterable[Global___EventAcknowledgement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushEventsResponse: _TypeAlias = PushEventsResponse  # noqa: Y015
+
+@_typing.final
+class EventAcknowledgement(_message.Message):
+    """How one event was answered; committed by now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """The event's."""
+    @_builtins.property
+    def answer(self) -> Global___MailboxAnswer:
+        """How the register decided."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        answer: Global___MailboxAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "event_id", b"event_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventAcknowledgement: _TypeAlias = EventAcknowledgement  # noqa: Y015
 
 @_typing.final
 class HeldMailbox(_message.Message):

@@ -64,10 +64,20 @@ class MailboxOperatorServiceStub(object):
                 request_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.CreateAndChooseMailboxRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.CreateAndChooseMailboxResponse.FromString,
                 _registered_method=True)
+        self.UpdateMailbox = channel.unary_unary(
+                '/krr.v1.MailboxOperatorService/UpdateMailbox',
+                request_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.UpdateMailboxRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.UpdateMailboxResponse.FromString,
+                _registered_method=True)
         self.DeleteMailbox = channel.unary_unary(
                 '/krr.v1.MailboxOperatorService/DeleteMailbox',
                 request_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxResponse.FromString,
+                _registered_method=True)
+        self.PushEvents = channel.stream_stream(
+                '/krr.v1.MailboxOperatorService/PushEvents',
+                request_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.PushEventsRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.PushEventsResponse.FromString,
                 _registered_method=True)
         self.ListMailboxes = channel.unary_unary(
                 '/krr.v1.MailboxOperatorService/ListMailboxes',
@@ -126,9 +136,29 @@ class MailboxOperatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateMailbox(self, request, context):
+        """Records that the person's mailbox at this operator has another address or certificate;
+        never brings one back that is gone (OppdaterPostkasse).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteMailbox(self, request, context):
         """Records that the person's mailbox at this operator is gone. If it was the chosen one,
         none is chosen afterwards (SlettPostkasse).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PushEvents(self, request_iterator, context):
+        """Takes any number of events, many in a message, in place of the calls above. Each is
+        answered once it is committed, in the order in which they came; whatever was not answered
+        when the stream ended, for whatever reason, is to be sent again with the same event_id.
+        An event that is refused, or makes no sense, is answered so and stops no other. Of who
+        takes no answers no more events are taken until it does; who neither sends nor takes
+        anything for 30 seconds is cut off. An event_id from a call above has another body here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,10 +205,20 @@ def add_MailboxOperatorServiceServicer_to_server(servicer, server):
                     request_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.CreateAndChooseMailboxRequest.FromString,
                     response_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.CreateAndChooseMailboxResponse.SerializeToString,
             ),
+            'UpdateMailbox': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateMailbox,
+                    request_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.UpdateMailboxRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.UpdateMailboxResponse.SerializeToString,
+            ),
             'DeleteMailbox': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteMailbox,
                     request_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxRequest.FromString,
                     response_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxResponse.SerializeToString,
+            ),
+            'PushEvents': grpc.stream_stream_rpc_method_handler(
+                    servicer.PushEvents,
+                    request_deserializer=krr_dot_v1_dot_mailbox__operator__service__pb2.PushEventsRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_mailbox__operator__service__pb2.PushEventsResponse.SerializeToString,
             ),
             'ListMailboxes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMailboxes,
@@ -320,6 +360,33 @@ class MailboxOperatorService(object):
             _registered_method=True)
 
     @staticmethod
+    def UpdateMailbox(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.MailboxOperatorService/UpdateMailbox',
+            krr_dot_v1_dot_mailbox__operator__service__pb2.UpdateMailboxRequest.SerializeToString,
+            krr_dot_v1_dot_mailbox__operator__service__pb2.UpdateMailboxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteMailbox(request,
             target,
             options=(),
@@ -336,6 +403,33 @@ class MailboxOperatorService(object):
             '/krr.v1.MailboxOperatorService/DeleteMailbox',
             krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxRequest.SerializeToString,
             krr_dot_v1_dot_mailbox__operator__service__pb2.DeleteMailboxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushEvents(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/krr.v1.MailboxOperatorService/PushEvents',
+            krr_dot_v1_dot_mailbox__operator__service__pb2.PushEventsRequest.SerializeToString,
+            krr_dot_v1_dot_mailbox__operator__service__pb2.PushEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,9 +59,21 @@ class MailboxOperatorServiceStub:
     """Both in one step; refused whole, creating nothing, where it cannot be chosen
     (OpprettOgVelgSikkerDigitalPostkasse).
     """
+    UpdateMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_operator_service_pb2.UpdateMailboxRequest, _mailbox_operator_service_pb2.UpdateMailboxResponse]
+    """Records that the person's mailbox at this operator has another address or certificate;
+    never brings one back that is gone (OppdaterPostkasse).
+    """
     DeleteMailbox: _grpc.UnaryUnaryMultiCallable[_mailbox_operator_service_pb2.DeleteMailboxRequest, _mailbox_operator_service_pb2.DeleteMailboxResponse]
     """Records that the person's mailbox at this operator is gone. If it was the chosen one,
     none is chosen afterwards (SlettPostkasse).
+    """
+    PushEvents: _grpc.StreamStreamMultiCallable[_mailbox_operator_service_pb2.PushEventsRequest, _mailbox_operator_service_pb2.PushEventsResponse]
+    """Takes any number of events, many in a message, in place of the calls above. Each is
+    answered once it is committed, in the order in which they came; whatever was not answered
+    when the stream ended, for whatever reason, is to be sent again with the same event_id.
+    An event that is refused, or makes no sense, is answered so and stops no other. Of who
+    takes no answers no more events are taken until it does; who neither sends nor takes
+    anything for 30 seconds is cut off. An event_id from a call above has another body here.
     """
     ListMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_operator_service_pb2.ListMailboxesRequest, _mailbox_operator_service_pb2.ListMailboxesResponse]
     """Reads a page of the operator's own feed: what the register holds of its mailboxes,
@@ -105,9 +117,21 @@ class MailboxOperatorServiceAsyncStub(MailboxOperatorServiceStub):
     """Both in one step; refused whole, creating nothing, where it cannot be chosen
     (OpprettOgVelgSikkerDigitalPostkasse).
     """
+    UpdateMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_operator_service_pb2.UpdateMailboxRequest, _mailbox_operator_service_pb2.UpdateMailboxResponse]  # type: ignore[assignment]
+    """Records that the person's mailbox at this operator has another address or certificate;
+    never brings one back that is gone (OppdaterPostkasse).
+    """
     DeleteMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_operator_service_pb2.DeleteMailboxRequest, _mailbox_operator_service_pb2.DeleteMailboxResponse]  # type: ignore[assignment]
     """Records that the person's mailbox at this operator is gone. If it was the chosen one,
     none is chosen afterwards (SlettPostkasse).
+    """
+    PushEvents: _aio.StreamStreamMultiCallable[_mailbox_operator_service_pb2.PushEventsRequest, _mailbox_operator_service_pb2.PushEventsResponse]  # type: ignore[assignment]
+    """Takes any number of events, many in a message, in place of the calls above. Each is
+    answered once it is committed, in the order in which they came; whatever was not answered
+    when the stream ended, for whatever reason, is to be sent again with the same event_id.
+    An event that is refused, or makes no sense, is answered so and stops no other. Of who
+    takes no answers no more events are taken until it does; who neither sends nor takes
+    anything for 30 seconds is cut off. An event_id from a call above has another body here.
     """
     ListMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_operator_service_pb2.ListMailboxesRequest, _mailbox_operator_service_pb2.ListMailboxesResponse]  # type: ignore[assignment]
     """Reads a page of the operator's own feed: what the register holds of its mailboxes,
@@ -174,6 +198,16 @@ class MailboxOperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def UpdateMailbox(
+        self,
+        request: _mailbox_operator_service_pb2.UpdateMailboxRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mailbox_operator_service_pb2.UpdateMailboxResponse, _abc.Awaitable[_mailbox_operator_service_pb2.UpdateMailboxResponse]]:
+        """Records that the person's mailbox at this operator has another address or certificate;
+        never brings one back that is gone (OppdaterPostkasse).
+        """
+
+    @_abc_1.abstractmethod
     def DeleteMailbox(
         self,
         request: _mailbox_operator_service_pb2.DeleteMailboxRequest,
@@ -181,6 +215,20 @@ class MailboxOperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_mailbox_operator_service_pb2.DeleteMailboxResponse, _abc.Awaitable[_mailbox_operator_service_pb2.DeleteMailboxResponse]]:
         """Records that the person's mailbox at this operator is gone. If it was the chosen one,
         none is chosen afterwards (SlettPostkasse).
+        """
+
+    @_abc_1.abstractmethod
+    def PushEvents(
+        self,
+        request_iterator: _MaybeAsyncIterator[_mailbox_operator_service_pb2.PushEventsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_mailbox_operator_service_pb2.PushEventsResponse], _abc.AsyncIterator[_mailbox_operator_service_pb2.PushEventsResponse]]:
+        """Takes any number of events, many in a message, in place of the calls above. Each is
+        answered once it is committed, in the order in which they came; whatever was not answered
+        when the stream ended, for whatever reason, is to be sent again with the same event_id.
+        An event that is refused, or makes no sense, is answered so and stops no other. Of who
+        takes no answers no more events are taken until it does; who neither sends nor takes
+        anything for 30 seconds is cut off. An event_id from a call above has another body here.
         """
 
     @_abc_1.abstractmethod

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from krr.v1 import certificate_pb2 as krr_dot_v1_dot_certificate__pb2
 from krr.v1 import error_reason_pb2 as krr_dot_v1_dot_error__reason__pb2
 from krr.v1 import person_pb2 as krr_dot_v1_dot_person__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkrr/v1/register_service.proto\x12\x06krr.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19krr/v1/error_reason.proto\x1a\x13krr/v1/person.proto\"h\n\x14LookUpPersonsRequest\x12\x13\n\x0bidentifiers\x18\x01 \x03(\t\x12 \n\x07purpose\x18\x02 \x01(\x0e\x32\x0f.krr.v1.Purpose\x12\x19\n\x11\x61t_least_as_fresh\x18\x03 \x01(\t\"\xba\x02\n\x0bLookUpEntry\x12\x1c\n\x14requested_identifier\x18\x01 \x01(\t\x12 \n\x06person\x18\x02 \x01(\x0b\x32\x0e.krr.v1.PersonH\x00\x12&\n\x07refusal\x18\x03 \x01(\x0e\x32\x13.krr.v1.ErrorReasonH\x00\x12&\n\nnotifiable\x18\x04 \x01(\x0e\x32\x12.krr.v1.Notifiable\x12)\n\x0cletter_route\x18\x05 \x01(\x0e\x32\x13.krr.v1.LetterRoute\x12\x36\n\x13letter_route_reason\x18\x06 \x01(\x0e\x32\x19.krr.v1.LetterRouteReason\x12-\n\x10\x65xpired_contacts\x18\x07 \x03(\x0e\x32\x13.krr.v1.ContactKindB\t\n\x07outcome\"=\n\x15LookUpPersonsResponse\x12$\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x13.krr.v1.LookUpEntry\"n\n\x1aLookUpPersonsStreamRequest\x12\x13\n\x0bidentifiers\x18\x01 \x03(\t\x12 \n\x07purpose\x18\x02 \x01(\x0e\x32\x0f.krr.v1.Purpose\x12\x19\n\x11\x61t_least_as_fresh\x18\x03 \x01(\t\"C\n\x1bLookUpPersonsStreamResponse\x12$\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x13.krr.v1.LookUpEntry\"f\n\x12ListChangesRequest\x12\x14\n\x0c\x61\x66ter_cursor\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"Y\n\x13ListChangesResponse\x12\x1f\n\x07persons\x18\x01 \x03(\x0b\x32\x0e.krr.v1.Person\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08\">\n\x13WatchChangesRequest\x12\x14\n\x0c\x61\x66ter_cursor\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"Z\n\x14WatchChangesResponse\x12\x1f\n\x07persons\x18\x01 \x03(\x0b\x32\x0e.krr.v1.Person\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08*S\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePURPOSE_NOTICE\x10\x01\x12\x1b\n\x17PURPOSE_SERVICE_MESSAGE\x10\x02*O\n\nNotifiable\x12\x1a\n\x16NOTIFIABLE_UNSPECIFIED\x10\x00\x12\x12\n\x0eNOTIFIABLE_YES\x10\x01\x12\x11\n\rNOTIFIABLE_NO\x10\x02*]\n\x0bLetterRoute\x12\x1c\n\x18LETTER_ROUTE_UNSPECIFIED\x10\x00\x12\x18\n\x14LETTER_ROUTE_MAILBOX\x10\x01\x12\x16\n\x12LETTER_ROUTE_PAPER\x10\x02*\x97\x02\n\x11LetterRouteReason\x12#\n\x1fLETTER_ROUTE_REASON_UNSPECIFIED\x10\x00\x12&\n\"LETTER_ROUTE_REASON_MAILBOX_CHOSEN\x10\x01\x12&\n\"LETTER_ROUTE_REASON_NOT_REGISTERED\x10\x02\x12\x1f\n\x1bLETTER_ROUTE_REASON_DELETED\x10\x03\x12 \n\x1cLETTER_ROUTE_REASON_RESERVED\x10\x04\x12&\n\"LETTER_ROUTE_REASON_NOT_NOTIFIABLE\x10\x05\x12\"\n\x1eLETTER_ROUTE_REASON_NO_MAILBOX\x10\x06\x32\xec\x02\n\x0fRegisterService\x12Q\n\rLookUpPersons\x12\x1c.krr.v1.LookUpPersonsRequest\x1a\x1d.krr.v1.LookUpPersonsResponse\"\x03\x90\x02\x01\x12g\n\x13LookUpPersonsStream\x12\".krr.v1.LookUpPersonsStreamRequest\x1a#.krr.v1.LookUpPersonsStreamResponse\"\x03\x90\x02\x01(\x01\x30\x01\x12K\n\x0bListChanges\x12\x1a.krr.v1.ListChangesRequest\x1a\x1b.krr.v1.ListChangesResponse\"\x03\x90\x02\x01\x12P\n\x0cWatchChanges\x12\x1b.krr.v1.WatchChangesRequest\x1a\x1c.krr.v1.WatchChangesResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkrr/v1/register_service.proto\x12\x06krr.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18krr/v1/certificate.proto\x1a\x19krr/v1/error_reason.proto\x1a\x13krr/v1/person.proto\"h\n\x14LookUpPersonsRequest\x12\x13\n\x0bidentifiers\x18\x01 \x03(\t\x12 \n\x07purpose\x18\x02 \x01(\x0e\x32\x0f.krr.v1.Purpose\x12\x19\n\x11\x61t_least_as_fresh\x18\x03 \x01(\t\"\xba\x02\n\x0bLookUpEntry\x12\x1c\n\x14requested_identifier\x18\x01 \x01(\t\x12 \n\x06person\x18\x02 \x01(\x0b\x32\x0e.krr.v1.PersonH\x00\x12&\n\x07refusal\x18\x03 \x01(\x0e\x32\x13.krr.v1.ErrorReasonH\x00\x12&\n\nnotifiable\x18\x04 \x01(\x0e\x32\x12.krr.v1.Notifiable\x12)\n\x0cletter_route\x18\x05 \x01(\x0e\x32\x13.krr.v1.LetterRoute\x12\x36\n\x13letter_route_reason\x18\x06 \x01(\x0e\x32\x19.krr.v1.LetterRouteReason\x12-\n\x10\x65xpired_contacts\x18\x07 \x03(\x0e\x32\x13.krr.v1.ContactKindB\t\n\x07outcome\"=\n\x15LookUpPersonsResponse\x12$\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x13.krr.v1.LookUpEntry\"n\n\x1aLookUpPersonsStreamRequest\x12\x13\n\x0bidentifiers\x18\x01 \x03(\t\x12 \n\x07purpose\x18\x02 \x01(\x0e\x32\x0f.krr.v1.Purpose\x12\x19\n\x11\x61t_least_as_fresh\x18\x03 \x01(\t\"C\n\x1bLookUpPersonsStreamResponse\x12$\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x13.krr.v1.LookUpEntry\"f\n\x12ListChangesRequest\x12\x14\n\x0c\x61\x66ter_cursor\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"Y\n\x13ListChangesResponse\x12\x1f\n\x07persons\x18\x01 \x03(\x0b\x32\x0e.krr.v1.Person\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08\">\n\x13WatchChangesRequest\x12\x14\n\x0c\x61\x66ter_cursor\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"Z\n\x14WatchChangesResponse\x12\x1f\n\x07persons\x18\x01 \x03(\x0b\x32\x0e.krr.v1.Person\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08*S\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePURPOSE_NOTICE\x10\x01\x12\x1b\n\x17PURPOSE_SERVICE_MESSAGE\x10\x02*O\n\nNotifiable\x12\x1a\n\x16NOTIFIABLE_UNSPECIFIED\x10\x00\x12\x12\n\x0eNOTIFIABLE_YES\x10\x01\x12\x11\n\rNOTIFIABLE_NO\x10\x02*]\n\x0bLetterRoute\x12\x1c\n\x18LETTER_ROUTE_UNSPECIFIED\x10\x00\x12\x18\n\x14LETTER_ROUTE_MAILBOX\x10\x01\x12\x16\n\x12LETTER_ROUTE_PAPER\x10\x02*\x97\x02\n\x11LetterRouteReason\x12#\n\x1fLETTER_ROUTE_REASON_UNSPECIFIED\x10\x00\x12&\n\"LETTER_ROUTE_REASON_MAILBOX_CHOSEN\x10\x01\x12&\n\"LETTER_ROUTE_REASON_NOT_REGISTERED\x10\x02\x12\x1f\n\x1bLETTER_ROUTE_REASON_DELETED\x10\x03\x12 \n\x1cLETTER_ROUTE_REASON_RESERVED\x10\x04\x12&\n\"LETTER_ROUTE_REASON_NOT_NOTIFIABLE\x10\x05\x12\"\n\x1eLETTER_ROUTE_REASON_NO_MAILBOX\x10\x06\x32\xb9\x04\n\x0fRegisterService\x12Q\n\rLookUpPersons\x12\x1c.krr.v1.LookUpPersonsRequest\x1a\x1d.krr.v1.LookUpPersonsResponse\"\x03\x90\x02\x01\x12g\n\x13LookUpPersonsStream\x12\".krr.v1.LookUpPersonsStreamRequest\x1a#.krr.v1.LookUpPersonsStreamResponse\"\x03\x90\x02\x01(\x01\x30\x01\x12K\n\x0bListChanges\x12\x1a.krr.v1.ListChangesRequest\x1a\x1b.krr.v1.ListChangesResponse\"\x03\x90\x02\x01\x12P\n\x0cWatchChanges\x12\x1b.krr.v1.WatchChangesRequest\x1a\x1c.krr.v1.WatchChangesResponse\"\x03\x90\x02\x01\x30\x01\x12\x66\n\x14ListMailboxOperators\x12#.krr.v1.ListMailboxOperatorsRequest\x1a$.krr.v1.ListMailboxOperatorsResponse\"\x03\x90\x02\x01\x12\x63\n\x13GetPrintCertificate\x12\".krr.v1.GetPrintCertificateRequest\x1a#.krr.v1.GetPrintCertificateResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,32 +43,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERSERVICE'].methods_by_name['ListChanges']._serialized_options = b'\220\002\001'
   _globals['_REGISTERSERVICE'].methods_by_name['WatchChanges']._loaded_options = None
   _globals['_REGISTERSERVICE'].methods_by_name['WatchChanges']._serialized_options = b'\220\002\001'
-  _globals['_PURPOSE']._serialized_start=1139
-  _globals['_PURPOSE']._serialized_end=1222
-  _globals['_NOTIFIABLE']._serialized_start=1224
-  _globals['_NOTIFIABLE']._serialized_end=1303
-  _globals['_LETTERROUTE']._serialized_start=1305
-  _globals['_LETTERROUTE']._serialized_end=1398
-  _globals['_LETTERROUTEREASON']._serialized_start=1401
-  _globals['_LETTERROUTEREASON']._serialized_end=1680
-  _globals['_LOOKUPPERSONSREQUEST']._serialized_start=121
-  _globals['_LOOKUPPERSONSREQUEST']._serialized_end=225
-  _globals['_LOOKUPENTRY']._serialized_start=228
-  _globals['_LOOKUPENTRY']._serialized_end=542
-  _globals['_LOOKUPPERSONSRESPONSE']._serialized_start=544
-  _globals['_LOOKUPPERSONSRESPONSE']._serialized_end=605
-  _globals['_LOOKUPPERSONSSTREAMREQUEST']._serialized_start=607
-  _globals['_LOOKUPPERSONSSTREAMREQUEST']._serialized_end=717
-  _globals['_LOOKUPPERSONSSTREAMRESPONSE']._serialized_start=719
-  _globals['_LOOKUPPERSONSSTREAMRESPONSE']._serialized_end=786
-  _globals['_LISTCHANGESREQUEST']._serialized_start=788
-  _globals['_LISTCHANGESREQUEST']._serialized_end=890
-  _globals['_LISTCHANGESRESPONSE']._serialized_start=892
-  _globals['_LISTCHANGESRESPONSE']._serialized_end=981
-  _globals['_WATCHCHANGESREQUEST']._serialized_start=983
-  _globals['_WATCHCHANGESREQUEST']._serialized_end=1045
-  _globals['_WATCHCHANGESRESPONSE']._serialized_start=1047
-  _globals['_WATCHCHANGESRESPONSE']._serialized_end=1137
-  _globals['_REGISTERSERVICE']._serialized_start=1683
-  _globals['_REGISTERSERVICE']._serialized_end=2047
+  _globals['_REGISTERSERVICE'].methods_by_name['ListMailboxOperators']._loaded_options = None
+  _globals['_REGISTERSERVICE'].methods_by_name['ListMailboxOperators']._serialized_options = b'\220\002\001'
+  _globals['_REGISTERSERVICE'].methods_by_name['GetPrintCertificate']._loaded_options = None
+  _globals['_REGISTERSERVICE'].methods_by_name['GetPrintCertificate']._serialized_options = b'\220\002\001'
+  _globals['_PURPOSE']._serialized_start=1165
+  _globals['_PURPOSE']._serialized_end=1248
+  _globals['_NOTIFIABLE']._serialized_start=1250
+  _globals['_NOTIFIABLE']._serialized_end=1329
+  _globals['_LETTERROUTE']._serialized_start=1331
+  _globals['_LETTERROUTE']._serialized_end=1424
+  _globals['_LETTERROUTEREASON']._serialized_start=1427
+  _globals['_LETTERROUTEREASON']._serialized_end=1706
+  _globals['_LOOKUPPERSONSREQUEST']._serialized_start=147
+  _globals['_LOOKUPPERSONSREQUEST']._serialized_end=251
+  _globals['_LOOKUPENTRY']._serialized_start=254
+  _globals['_LOOKUPENTRY']._serialized_end=568
+  _globals['_LOOKUPPERSONSRESPONSE']._serialized_start=570
+  _globals['_LOOKUPPERSONSRESPONSE']._serialized_end=631
+  _globals['_LOOKUPPERSONSSTREAMREQUEST']._serialized_start=633
+  _globals['_LOOKUPPERSONSSTREAMREQUEST']._serialized_end=743
+  _globals['_LOOKUPPERSONSSTREAMRESPONSE']._serialized_start=745
+  _globals['_LOOKUPPERSONSSTREAMRESPONSE']._serialized_end=812
+  _globals['_LISTCHANGESREQUEST']._serialized_start=814
+  _globals['_LISTCHANGESREQUEST']._serialized_end=916
+  _globals['_LISTCHANGESRESPONSE']._serialized_start=918
+  _globals['_LISTCHANGESRESPONSE']._serialized_end=1007
+  _globals['_WATCHCHANGESREQUEST']._serialized_start=1009
+  _globals['_WATCHCHANGESREQUEST']._serialized_end=1071
+  _globals['_WATCHCHANGESRESPONSE']._serialized_start=1073
+  _globals['_WATCHCHANGESRESPONSE']._serialized_end=1163
+  _globals['_REGISTERSERVICE']._serialized_start=1709
+  _globals['_REGISTERSERVICE']._serialized_end=2278
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from krr.v1 import certificate_pb2 as krr_dot_v1_dot_certificate__pb2
 from krr.v1 import register_service_pb2 as krr_dot_v1_dot_register__service__pb2
 
 GRPC_GENERATED_VERSION = '1.80.0'
@@ -55,6 +56,16 @@ class RegisterServiceStub(object):
                 request_serializer=krr_dot_v1_dot_register__service__pb2.WatchChangesRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_register__service__pb2.WatchChangesResponse.FromString,
                 _registered_method=True)
+        self.ListMailboxOperators = channel.unary_unary(
+                '/krr.v1.RegisterService/ListMailboxOperators',
+                request_serializer=krr_dot_v1_dot_certificate__pb2.ListMailboxOperatorsRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_certificate__pb2.ListMailboxOperatorsResponse.FromString,
+                _registered_method=True)
+        self.GetPrintCertificate = channel.unary_unary(
+                '/krr.v1.RegisterService/GetPrintCertificate',
+                request_serializer=krr_dot_v1_dot_certificate__pb2.GetPrintCertificateRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_certificate__pb2.GetPrintCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class RegisterServiceServicer(object):
@@ -101,6 +112,21 @@ class RegisterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMailboxOperators(self, request, context):
+        """Lists the mailbox operators with the certificates to which letters to them are encrypted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPrintCertificate(self, request, context):
+        """Gives the certificates to which letters are encrypted that are to be printed
+        (hentPrintSertifikat).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegisterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -123,6 +149,16 @@ def add_RegisterServiceServicer_to_server(servicer, server):
                     servicer.WatchChanges,
                     request_deserializer=krr_dot_v1_dot_register__service__pb2.WatchChangesRequest.FromString,
                     response_serializer=krr_dot_v1_dot_register__service__pb2.WatchChangesResponse.SerializeToString,
+            ),
+            'ListMailboxOperators': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMailboxOperators,
+                    request_deserializer=krr_dot_v1_dot_certificate__pb2.ListMailboxOperatorsRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_certificate__pb2.ListMailboxOperatorsResponse.SerializeToString,
+            ),
+            'GetPrintCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPrintCertificate,
+                    request_deserializer=krr_dot_v1_dot_certificate__pb2.GetPrintCertificateRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_certificate__pb2.GetPrintCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -234,6 +270,60 @@ class RegisterService(object):
             '/krr.v1.RegisterService/WatchChanges',
             krr_dot_v1_dot_register__service__pb2.WatchChangesRequest.SerializeToString,
             krr_dot_v1_dot_register__service__pb2.WatchChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMailboxOperators(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.RegisterService/ListMailboxOperators',
+            krr_dot_v1_dot_certificate__pb2.ListMailboxOperatorsRequest.SerializeToString,
+            krr_dot_v1_dot_certificate__pb2.ListMailboxOperatorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPrintCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.RegisterService/GetPrintCertificate',
+            krr_dot_v1_dot_certificate__pb2.GetPrintCertificateRequest.SerializeToString,
+            krr_dot_v1_dot_certificate__pb2.GetPrintCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from krr.v1 import certificate_pb2 as _certificate_pb2
 from krr.v1 import register_service_pb2 as _register_service_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -57,6 +58,12 @@ class RegisterServiceStub:
     a cut and never the end of the feed: go on from the last cursor. SERVER_ENDING where
     the server is being replaced, TOO_MANY_STREAMS where it bears no more readers.
     """
+    ListMailboxOperators: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.ListMailboxOperatorsRequest, _certificate_pb2.ListMailboxOperatorsResponse]
+    """Lists the mailbox operators with the certificates to which letters to them are encrypted."""
+    GetPrintCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.GetPrintCertificateRequest, _certificate_pb2.GetPrintCertificateResponse]
+    """Gives the certificates to which letters are encrypted that are to be printed
+    (hentPrintSertifikat).
+    """
 
 @_typing.type_check_only
 class RegisterServiceAsyncStub(RegisterServiceStub):
@@ -86,6 +93,12 @@ class RegisterServiceAsyncStub(RegisterServiceStub):
     hears nothing for longer is cut off and should call again. However a watch ends, it is
     a cut and never the end of the feed: go on from the last cursor. SERVER_ENDING where
     the server is being replaced, TOO_MANY_STREAMS where it bears no more readers.
+    """
+    ListMailboxOperators: _aio.UnaryUnaryMultiCallable[_certificate_pb2.ListMailboxOperatorsRequest, _certificate_pb2.ListMailboxOperatorsResponse]  # type: ignore[assignment]
+    """Lists the mailbox operators with the certificates to which letters to them are encrypted."""
+    GetPrintCertificate: _aio.UnaryUnaryMultiCallable[_certificate_pb2.GetPrintCertificateRequest, _certificate_pb2.GetPrintCertificateResponse]  # type: ignore[assignment]
+    """Gives the certificates to which letters are encrypted that are to be printed
+    (hentPrintSertifikat).
     """
 
 class RegisterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -137,6 +150,24 @@ class RegisterServiceServicer(metaclass=_abc_1.ABCMeta):
         hears nothing for longer is cut off and should call again. However a watch ends, it is
         a cut and never the end of the feed: go on from the last cursor. SERVER_ENDING where
         the server is being replaced, TOO_MANY_STREAMS where it bears no more readers.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMailboxOperators(
+        self,
+        request: _certificate_pb2.ListMailboxOperatorsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificate_pb2.ListMailboxOperatorsResponse, _abc.Awaitable[_certificate_pb2.ListMailboxOperatorsResponse]]:
+        """Lists the mailbox operators with the certificates to which letters to them are encrypted."""
+
+    @_abc_1.abstractmethod
+    def GetPrintCertificate(
+        self,
+        request: _certificate_pb2.GetPrintCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificate_pb2.GetPrintCertificateResponse, _abc.Awaitable[_certificate_pb2.GetPrintCertificateResponse]]:
+        """Gives the certificates to which letters are encrypted that are to be printed
+        (hentPrintSertifikat).
         """
 
 def add_RegisterServiceServicer_to_server(servicer: RegisterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

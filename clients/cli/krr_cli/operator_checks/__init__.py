@@ -1,0 +1,1 @@
+"""The checks of `krr operator check`: what an operator may rely on, tried at a register."""

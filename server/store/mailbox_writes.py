@@ -1,0 +1,223 @@
+"""What follows where mailboxes or the choice changed: rows of mailboxes, deliveries, messages, evidence.
+
+For any number of persons at once, each statement for all of them.
+"""
+
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from server.domain.contact import ContactKind
+from server.domain.identifiers import OrganisationNumber
+from server.domain.person import Change, Language, OperatorState
+from server.store.prepared import Statement
+from server.store.rows import mailbox_values
+from server.store.trace_parent import current_trace_parent
+
+NO_MOBILE = "NO_MOBILE"
+
+Run = Callable[..., list[dict[str, Any]]]
+
+
+class Numbered(NamedTuple):
+    """A change that has its number, and the id of the person's row."""
+
+    row_id: int
+    change: Change
+    number: int
+
+
+def lock_what_follows(run: Run, changes: Sequence[tuple[int, Change]], taken_over: Collection[int]) -> None:
+    """Lock the deliveries and messages that write_what_follows() is going to change.
+
+    changes: each with the id of the person's row.
+    taken_over: rows whose messages move to others.
+    """
+    told = [row_id for row_id, change in changes if change.operators_to_tell()]
+    if told:
+        run(_LOCK_DELIVERIES, person_ids=told)
+    messages = [row_id for row_id, change in changes if change.newly_chosen() or loses_mobile(change)]
+    if messages or taken_over:
+        run(_LOCK_MESSAGES, person_ids=[*messages, *taken_over])
+
+
+def write_what_follows(run: Run, written: Sequence[Numbered]) -> None:
+    """Write all that a change asks for besides the person's own row and history.
+
+    written: no person twice.
+    """
+    _write_mailboxes(run, written)
+    noted = [
+        (each.row_id, operator, each.number)
+        for each in written
+        for operator in each.change.operators_concerned()
+    ]
+    _run_for(run, _NOTE_MAILBOX_CHANGES, ("person_ids", "operators", "numbers"), noted)
+    due = [
+        (each.row_id, operator, each.number)
+        for each in written
+        for operator in each.change.operators_to_tell()
+    ]
+    _run_for(
+        run,
+        _MAKE_DELIVERIES,
+        ("person_ids", "operators", "numbers"),
+        due,
+        trace_parent=current_trace_parent(),
+    )
+    _write_messages(run, written)
+    bare = [each.row_id for each in written if each.change.leaves_nothing()]
+    if bare:
+        run(_ERASE_EVIDENCE, person_ids=bare)
+
+
+def loses_mobile(change: Change) -> bool:
+    """Whether a message can no longer reach the person."""
+    return ContactKind.MOBILE in change.before.contacts and ContactKind.MOBILE not in change.after.contacts
+
+
+def _write_mailboxes(run: Run, written: Sequence[Numbered]) -> None:
+    gone: list[tuple[int, OrganisationNumber]] = []
+    put: dict[bool, list[tuple[Any, ...]]] = {False: [], True: []}
+    for row_id, change, _ in written:
+        before, after = change.before, change.after
+        told = change.operators_to_tell()
+        gone += [(row_id, box.operator) for box in before.mailboxes if not after.mailbox_at(box.operator)]
+        for box in after.mailboxes:
+            if box.operator in told:
+                box = replace(box, operator_state=OperatorState.PENDING)
+            old, values = before.mailbox_at(box.operator), mailbox_values(after, box)
+            if old is None or values != mailbox_values(before, old):
+                put[values["chosen"]].append((row_id, *values.values()))
+    _run_for(run, _DELETE_MAILBOXES, ("person_ids", "operators"), gone)
+    # The old choice goes first: the database allows one chosen mailbox at any moment.
+    for chosen in (False, True):
+        names = ("person_ids", "operators", "addresses", "certificates", "chosen", "operator_states")
+        _run_for(run, _PUT_MAILBOXES, names, put[chosen])
+
+
+def _write_messages(run: Run, written: Sequence[Numbered]) -> None:
+    rows = []
+    for row_id, change, number in written:
+        chosen, after = change.newly_chosen(), change.after
+        if chosen:
+            reason = None if ContactKind.MOBILE in after.contacts else NO_MOBILE
+            state = "SUPPRESSED" if reason else "QUEUED"
+            language = (after.language or Language.NB).value
+            rows.append((row_id, uuid.uuid4(), chosen, language, number, state, reason, uuid.uuid4()))
+    if rows:
+        run(_SUPERSEDE_MESSAGES, person_ids=[row[0] for row in rows])
+    names = ("person_ids", "ids", "operators", "languages", "numbers", "states", "reasons", "tokens")
+    _run_for(run, _MAKE_MESSAGES, names, rows, trace_parent=current_trace_parent())
+    unreachable = [each.row_id for each in written if loses_mobile(each.change)]
+    if unreachable:
+        run(_FORGET_RECIPIENTS, person_ids=unreachable)
+        # Also touches what a lease may be about to take, so that it cannot put the recipient back.
+        run(_SUPPRESS_MESSAGES, person_ids=unreachable, reason=NO_MOBILE)
+
+
+def _run_for(
+    run: Run, statement: Statement, names: Sequence[str], rows: Sequence[tuple[Any, ...]], **others: Any
+) -> None:
+    """Run the statement with an array for each column, where there are rows."""
+    if rows:
+        columns = zip(*rows, strict=True)
+        run(statement, **dict(zip(names, map(list, columns), strict=True)), **others)
+
+
+_LOCK_DELIVERIES = Statement(
+    "lock_deliveries",
+    "SELECT id FROM delivery WHERE person_id = ANY(%(person_ids)s::bigint[]) ORDER BY id FOR UPDATE",
+)
+
+_LOCK_MESSAGES = Statement(
+    "lock_messages",
+    "SELECT id FROM message WHERE person_id = ANY(%(person_ids)s::bigint[]) ORDER BY id FOR UPDATE",
+)
+
+_DELETE_MAILBOXES = Statement(
+    "delete_mailboxes",
+    """
+    DELETE FROM mailbox
+    USING unnest(%(person_ids)s::bigint[], %(operators)s::text[]) AS gone (person_id, operator)
+    WHERE mailbox.person_id = gone.person_id AND mailbox.operator = gone.operator
+    """,
+)
+
+_PUT_MAILBOXES = Statement(
+    "put_mailboxes",
+    """
+    INSERT INTO mailbox (person_id, operator, address, certificate, chosen, operator_state)
+    SELECT * FROM unnest(%(person_ids)s::bigint[], %(operators)s::text[], %(addresses)s::text[],
+        %(certificates)s::bytea[], %(chosen)s::boolean[], %(operator_states)s::text[])
+    ON CONFLICT (person_id, operator) DO UPDATE SET address = excluded.address,
+        certificate = excluded.certificate, chosen = excluded.chosen,
+        operator_state = excluded.operator_state
+    """,
+)
+
+_NOTE_MAILBOX_CHANGES = Statement(
+    "note_mailbox_changes",
+    """
+    INSERT INTO mailbox_change (person_id, operator, change_number)
+    SELECT * FROM unnest(%(person_ids)s::bigint[], %(operators)s::text[], %(numbers)s::bigint[])
+    ON CONFLICT (person_id, operator) DO UPDATE SET change_number = excluded.change_number
+    """,
+)
+
+# A new change makes the delivery due at once and counts its attempts anew; it leaves a lease
+# alone, whose holder will find that its number is no longer the last.
+_MAKE_DELIVERIES = Statement(
+    "make_deliveries",
+    """
+    INSERT INTO delivery (person_id, operator, change_number, created_time, not_before_time,
+        failed_attempts, last_error_code, refused, trace_parent)
+    SELECT person_id, operator, number, now(), now(), 0, NULL, false, %(trace_parent)s
+    FROM unnest(%(person_ids)s::bigint[], %(operators)s::text[], %(numbers)s::bigint[])
+        AS due (person_id, operator, number)
+    ON CONFLICT (person_id, operator) DO UPDATE SET change_number = excluded.change_number,
+        created_time = excluded.created_time, not_before_time = excluded.not_before_time,
+        failed_attempts = excluded.failed_attempts, last_error_code = excluded.last_error_code,
+        refused = excluded.refused, trace_parent = excluded.trace_parent
+    """,
+)
+
+_QUEUED_AND_NOT_LEASED = "state = 'QUEUED' AND coalesce(leased_until_time < now(), true)"
+
+_SUPERSEDE_MESSAGES = Statement(
+    "supersede_messages",
+    f"""
+    UPDATE message SET state = 'SUPERSEDED'
+    WHERE person_id = ANY(%(person_ids)s::bigint[]) AND {_QUEUED_AND_NOT_LEASED}
+    """,  # noqa: S608 (a condition from above)
+)
+
+_MAKE_MESSAGES = Statement(
+    "make_messages",
+    """
+    INSERT INTO message (person_id, id, operator, language, change_number, state, reason_code,
+        receipt_token, kind, channel, created_time, not_before_time, failed_attempts, trace_parent)
+    SELECT new.*, 'MAILBOX_CHOSEN', 'SMS', now(), now(), 0, %(trace_parent)s
+    FROM unnest(%(person_ids)s::bigint[], %(ids)s::uuid[], %(operators)s::text[],
+        %(languages)s::text[], %(numbers)s::bigint[], %(states)s::text[], %(reasons)s::text[],
+        %(tokens)s::uuid[]) AS new
+    """,
+)
+
+_FORGET_RECIPIENTS = Statement(
+    "forget_recipients",
+    "UPDATE message SET recipient = NULL WHERE person_id = ANY(%(person_ids)s::bigint[])",
+)
+
+_SUPPRESS_MESSAGES = Statement(
+    "suppress_messages",
+    f"""
+    UPDATE message SET state = 'SUPPRESSED', reason_code = %(reason)s
+    WHERE person_id = ANY(%(person_ids)s::bigint[]) AND {_QUEUED_AND_NOT_LEASED}
+    """,  # noqa: S608 (a condition from above)
+)
+
+_ERASE_EVIDENCE = Statement(
+    "erase_evidence", "DELETE FROM mailbox_evidence WHERE person_id = ANY(%(person_ids)s::bigint[])"
+)
