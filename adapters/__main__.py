@@ -20,9 +20,11 @@ from pydantic import ValidationError
 
 from adapters import digipost, eboks, sms
 from adapters.adapter import MailboxAdapter
+from adapters.circuit_breaker import CircuitBreaker
 from adapters.receipts import receipts_listener
 from adapters.runner import Runner
 from adapters.settings import AdapterSettings
+from adapters.token_bucket import TokenBucket
 from adapters.work import Work, mailbox_work, message_work
 
 AnyWork = Work[pb.Delivery] | Work[pb.Message]
@@ -37,7 +39,13 @@ _log = structlog.get_logger()
 
 def _mailbox(make_adapter: Callable[[], MailboxAdapter]) -> MakeWork:
     def make(name: str, register: grpc.Channel, settings: AdapterSettings, _stack: ExitStack) -> AnyWork:
-        return mailbox_work(name, make_adapter(), register, settings.adapter_lease_seconds)
+        return mailbox_work(
+            name,
+            make_adapter(),
+            register,
+            settings.adapter_lease_seconds,
+            settings.adapter_settle_seconds,
+        )
 
     return make
 
@@ -72,7 +80,7 @@ def main() -> int:
     parser.add_argument(
         "adapter",
         help=f"{', '.join(ADAPTERS)}; or module:Class, a mailbox operator's adapter of your own"
-        " (adapters.adapter.MailboxAdapter, made without arguments, named by the class in small letters)",
+        " (adapters.adapter.MailboxAdapter, made without arguments; KRR_ADAPTER_NAME names it)",
     )
     chosen: str = parser.parse_args().adapter
     try:
@@ -80,7 +88,8 @@ def main() -> int:
     except (ImportError, AttributeError, ValueError):
         parser.error(f"no adapter {chosen!r}")
     try:
-        return _run(name, make, AdapterSettings())
+        settings = AdapterSettings()
+        return _run(settings.adapter_name or name, make, settings)
     except ValidationError as error:
         # Without the values: one of them may be a secret.
         for problem in error.errors(include_input=False, include_url=False):
@@ -111,7 +120,13 @@ def _run(name: str, make: MakeWork, settings: AdapterSettings) -> int:
     with ExitStack() as stack:
         register = stack.enter_context(connect(settings.register_address, credential))
         work = make(name, register, settings, stack)
-        runner: Runner[Any] = Runner(work, concurrency=settings.adapter_concurrency)
+        most = settings.adapter_most_per_second
+        runner: Runner[Any] = Runner(
+            work,
+            concurrency=settings.adapter_concurrency,
+            breaker=CircuitBreaker(long_pause=settings.adapter_probe_seconds),
+            rate=TokenBucket(most) if most else None,
+        )
 
         def run() -> None:
             try:

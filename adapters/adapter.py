@@ -28,6 +28,15 @@ class TryLater:
 
 
 @dataclass(frozen=True)
+class Misconfigured(TryLater):
+    """The supplier refuses the adapter itself, whoever the work is about: a wrong key, a missing permission.
+
+    The register is told TryLater, so nothing is lost or refused. The runner logs an error,
+    `adapter misconfigured`, and leases one piece at a long interval until one gets through.
+    """
+
+
+@dataclass(frozen=True)
 class Refused:
     """No attempt will help until the person, or the configuration, changes."""
 
@@ -43,10 +52,29 @@ class Sent:
 
 
 class MailboxAdapter(Protocol):
-    """Keeps one mailbox operator in step with the register."""
+    """Keeps one mailbox operator in step with the register.
+
+    What the conformance suite (tests/adapters/conformance.py) asks of one, at each request:
+
+    - It reads, writes where that differs from the wish, and reads again. It trusts its memory
+      of nobody: the operator's staff, a late request and another process change accounts too.
+    - Done is what it has read. Refused is what the operator itself said in its own words, about
+      this person. Everything else is TryLater: silence, a cut, an unknown status, a proxy's page,
+      a clock that is off; and Misconfigured where the operator does not let the adapter in.
+    - NO_ACCOUNT, as the code of a Refused, is what the citizen sees. To switch off where there is
+      no account is Done.
+    - An attempt ends within `deadline_seconds`, whatever the operator does.
+    - Several threads share it; an answer is about whom its request asked about.
+    - Identity numbers stand in bodies, and in no log, span or address.
+
+    adapters/template.py is one to begin from, adapters/README.md says how.
+    """
 
     def deliver(self, delivery: pb.Delivery) -> Done | TryLater | Refused:
-        """Make the operator's side what the delivery says, and read back that it is."""
+        """Make the operator's side what the delivery says, and read back that it is.
+
+        A TryLater may be a Misconfigured.
+        """
 
 
 class MessageGateway(Protocol):

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
-from ssl import SSLContext
+from ssl import SSLContext, SSLError
 
 import httpx
 from opentelemetry import trace
 
-from adapters.adapter import Refused, TryLater
+from adapters.adapter import Misconfigured, Refused, TryLater
 
 # Both write addresses to their log.
 for _name in ("httpx", "httpcore"):
@@ -57,13 +57,16 @@ def exchange(
     ends: float,
     headers: Mapping[str, str],
     body: bytes | None = None,
+    tls: SSLContext | None = None,
 ) -> Answer:
     """Send one request to that address and nowhere else, and read the answer.
 
     ends: by the monotonic clock, when the whole answer must be there.
+    tls: with a client certificate, or authorities of the supplier's own.
 
-    Raises NotDone. Its TryLater says what became of the request: OUT_OF_TIME or UNREACHABLE
-    where the supplier cannot have got it; TIMEOUT, ANSWER_LOST or ANSWER_TOO_LARGE where it may.
+    Raises NotDone. Its TryLater says what became of the request: OUT_OF_TIME, UNREACHABLE or
+    CERTIFICATE_REFUSED (either side's, so Misconfigured) where the supplier cannot have got it;
+    TIMEOUT, ANSWER_LOST or ANSWER_TOO_LARGE where it may.
     """
     with (
         _tracer.start_as_current_span(
@@ -78,7 +81,9 @@ def exchange(
         # look-up that hangs.
         closing(asyncio.new_event_loop()) as loop,
     ):
-        answer = loop.run_until_complete(_answer(method, url, ends - time.monotonic(), headers, body))
+        answer = loop.run_until_complete(
+            _answer(method, url, ends - time.monotonic(), headers, body, tls or _tls())
+        )
         if isinstance(answer, TryLater):
             # Raised only here, where no exception of httpx's, which know the address, hangs on it.
             raise NotDone(answer)
@@ -87,7 +92,12 @@ def exchange(
 
 
 async def _answer(
-    method: str, url: httpx.URL | str, seconds: float, headers: Mapping[str, str], body: bytes | None
+    method: str,
+    url: httpx.URL | str,
+    seconds: float,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    tls: SSLContext,
 ) -> Answer | TryLater:
     if seconds <= 0:
         return TryLater("OUT_OF_TIME")
@@ -98,7 +108,7 @@ async def _answer(
             # A client, so a connection, for each request: one that was kept may be about to close,
             # and a request lost with it looks like one that was done.
             httpx.AsyncClient(
-                verify=_tls(), trust_env=False, timeout=httpx.Timeout(None, connect=seconds / 2)
+                verify=tls, trust_env=False, timeout=httpx.Timeout(None, connect=seconds / 2)
             ) as client,
             client.stream(
                 method,
@@ -115,12 +125,23 @@ async def _answer(
                 if len(content) > _MAX_ANSWER_BYTES:
                     return TryLater("ANSWER_TOO_LARGE")
             return Answer(response.status_code, response.headers, bytes(content))
-    except (httpx.ConnectError, httpx.ConnectTimeout):
-        return TryLater("UNREACHABLE")
     except TimeoutError:
         return TryLater("TIMEOUT")
-    except httpx.TransportError:
-        return TryLater("ANSWER_LOST")
+    # OpenSSL's own too: httpx lets an alert through that comes in place of an answer.
+    except (httpx.TransportError, SSLError) as error:
+        if _is_about_a_certificate(error):
+            return Misconfigured("CERTIFICATE_REFUSED")
+        unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        return TryLater("UNREACHABLE" if unsent else "ANSWER_LOST")
+
+
+def _is_about_a_certificate(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, SSLError):
+        # Its cause is cut off by httpcore's pool.
+        error = error.__context__
+    # As OpenSSL names them; who refuses a client's in TLS 1.3 says so in place of an answer.
+    reason = (error.reason if error else None) or ""
+    return "CERTIFICATE" in reason or "UNKNOWN_CA" in reason
 
 
 @cache

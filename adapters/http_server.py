@@ -33,7 +33,8 @@ def serving(app: Starlette, listen: str, **options: Any) -> Iterator[str]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True)
         thread.start()
         try:
-            yield "http://{}:{}".format(*listener.getsockname()[:2])
+            scheme = "https" if config.is_ssl else "http"
+            yield "{}://{}:{}".format(scheme, *listener.getsockname()[:2])
         finally:
             server.should_exit = True
             thread.join()

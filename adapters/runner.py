@@ -13,9 +13,11 @@ from krr_client import RegisterError
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from adapters.adapter import Refused, TryLater
+from adapters.adapter import Misconfigured, Refused, TryLater
 from adapters.backoff import delay_after
 from adapters.circuit_breaker import CircuitBreaker
+from adapters.late_calls import Unsettled
+from adapters.token_bucket import TokenBucket
 from adapters.work import Outcome, Piece, Work
 
 IDLE_SECONDS = 0.25
@@ -39,12 +41,21 @@ class Runner(Generic[Piece]):
     """Does leased work until told to stop, several pieces at once.
 
     concurrency: how many pieces at once; no more are leased than can be begun.
+    breaker, rate: this adapter's own; None for no bound on what is leased in a second.
+
+    A supplier that refuses the adapter itself does not end the run: a process that its
+    supervisor starts again at once would ask the supplier without pause.
 
     Raises ValueError where an attempt could outlast its lease.
     """
 
     def __init__(
-        self, work: Work[Piece], *, concurrency: int = 8, breaker: CircuitBreaker | None = None
+        self,
+        work: Work[Piece],
+        *,
+        concurrency: int = 8,
+        breaker: CircuitBreaker | None = None,
+        rate: TokenBucket | None = None,
     ) -> None:
         if work.deadline_seconds > work.lease_seconds * _LONGEST_ATTEMPT:
             raise ValueError(
@@ -57,6 +68,7 @@ class Runner(Generic[Piece]):
         # Guards what follows; notified when a piece ends.
         self._changed = threading.Condition()
         self._breaker = breaker or CircuitBreaker()
+        self._rate = rate
         self._in_hand = 0
         self._register_refusal = ""
 
@@ -75,9 +87,11 @@ class Runner(Generic[Piece]):
                     stop.wait(error.retry_after or _REGISTER_AWAY_SECONDS)
                     continue
                 self._register_answered()
+                with self._changed:
+                    self._in_hand += len(pieces)
+                    if self._rate:
+                        self._rate.take(len(pieces))
                 for piece in pieces:
-                    with self._changed:
-                        self._in_hand += 1
                     pool.submit(self._begin, piece, lease_begins)
                 if not pieces:
                     stop.wait(IDLE_SECONDS)
@@ -85,7 +99,11 @@ class Runner(Generic[Piece]):
     def _wait_for_allowance(self) -> int:
         with self._changed:
             free = self._concurrency - self._in_hand
-            count = self._breaker.allowance(time.monotonic(), free, self._in_hand)
+            now = time.monotonic()
+            count = self._breaker.allowance(now, free, self._in_hand)
+            if self._rate:
+                # What is leased is begun at once: a lease must not grow old in a queue.
+                count = min(count, self._rate.available(now))
             if not count:
                 self._changed.wait(IDLE_SECONDS)
             return count
@@ -125,6 +143,7 @@ class Runner(Generic[Piece]):
                 self._log.warning("outcome not recorded", reason=refusal, **attributes)
 
     def _attempt(self, piece: Piece) -> Outcome:
+        begun = time.monotonic()
         try:
             outcome = self._work.deliver(piece)
         except Exception as fault:
@@ -136,24 +155,35 @@ class Runner(Generic[Piece]):
         ):
             self._log.error("adapter gave no outcome", **self._work.attributes(piece))
             outcome = TryLater("ADAPTER_FAULT")
+        self._note(outcome, begun)
+        return outcome
+
+    def _note(self, outcome: Outcome, begun: float) -> None:
+        """Tell the breaker; log what thereby becomes another."""
         with self._changed:
-            was_open = self._breaker.is_open
-            if isinstance(outcome, TryLater):
-                self._breaker.failed_for_now(time.monotonic())
+            breaker, now = self._breaker, time.monotonic()
+            was_open, was_misconfigured = breaker.is_open, breaker.is_misconfigured
+            if isinstance(outcome, Misconfigured):
+                breaker.misconfigured(now)
+            elif isinstance(outcome, TryLater) and not isinstance(outcome, Unsettled):
+                breaker.failed_for_now(now)
             else:
-                self._breaker.answered()
-            is_open = self._breaker.is_open
+                breaker.answered(begun)
+            is_open, is_misconfigured = breaker.is_open, breaker.is_misconfigured
+        if is_misconfigured and not was_misconfigured and isinstance(outcome, Misconfigured):
+            self._log.error("adapter misconfigured", error_code=outcome.error_code)
+        elif was_misconfigured and not is_misconfigured:
+            self._log.warning("adapter works again")
         if was_open != is_open:
             self._log.warning("supplier seems to be away" if is_open else "supplier is back")
-        return outcome
 
     def _finish(self, piece: Piece, outcome: Outcome, lease_ends: float) -> str:
         """Why the register did not record the outcome; empty where it did."""
         delay = 0.0
         if isinstance(outcome, TryLater):
-            delay = max(
-                delay_after(piece.failed_attempts, random.random()), self._work.shortest_delay(outcome)
-            )
+            # It is not the piece that failed with these: it need not wait longer each time.
+            failed_attempts = 0 if isinstance(outcome, Misconfigured | Unsettled) else piece.failed_attempts
+            delay = max(delay_after(failed_attempts, random.random()), self._work.shortest_delay(outcome))
         while True:
             try:
                 self._work.finish(piece, outcome, delay)
@@ -191,4 +221,9 @@ def _links_to(trace_parent: str) -> list[trace.Link]:
     return [trace.Link(cause)] if cause.is_valid else []
 
 
-_OUTCOME_NAMES: dict[type[Outcome], str] = {TryLater: "try_later", Refused: "refused"}
+_OUTCOME_NAMES: dict[type[Outcome], str] = {
+    TryLater: "try_later",
+    Misconfigured: "misconfigured",
+    Unsettled: "unsettled",
+    Refused: "refused",
+}

@@ -16,9 +16,17 @@ class AdapterSettings(BaseSettings):
     KRR_TRACE_DIRECTORY: where spans go when no OTLP endpoint is set.
     KRR_ADAPTER_CREDENTIAL: the adapter's credential at the register; without it the one that
         a register in development accepts.
+    KRR_ADAPTER_NAME: the name by which the register knows the adapter; without it the one on the
+        command line, or the class's in small letters.
     KRR_ADAPTER_CONCURRENCY: how many pieces of work at once.
     KRR_ADAPTER_LEASE_SECONDS: how long a piece of work is leased. An attempt may take two
         thirds of it.
+    KRR_ADAPTER_MOST_PER_SECOND: how many pieces of work are begun in a second on average, and
+        at once after a pause; each is a few requests to the supplier. Unset for as many as can be.
+    KRR_ADAPTER_SETTLE_SECONDS: for how long a call to a mailbox operator that was given up may
+        still take effect there: so long a person who has switched since is looked at again.
+    KRR_ADAPTER_PROBE_SECONDS: how long an adapter that its supplier refuses (a wrong key, a
+        missing permission) waits from one attempt to the next.
     """
 
     model_config = SettingsConfigDict(env_prefix="KRR_")
@@ -26,8 +34,12 @@ class AdapterSettings(BaseSettings):
     register_address: str = Field(default="127.0.0.1:50051", validation_alias="KRR_REGISTER")
     trace_directory: Path = Path(".krr/traces")
     adapter_credential: SecretStr | None = None
+    adapter_name: str | None = Field(default=None, pattern="^[a-z][a-z0-9-]{0,63}$")
     adapter_concurrency: int = Field(default=8, ge=1, le=100)
     adapter_lease_seconds: float = Field(default=30.0, ge=1, le=600)
+    adapter_most_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    adapter_settle_seconds: float = Field(default=60.0, ge=0, le=3600)
+    adapter_probe_seconds: float = Field(default=300.0, ge=1, le=86_400)
 
 
 def _protected(url: str) -> str:

@@ -12,6 +12,7 @@ from krr.v1 import delivery_service_pb2 as pb
 from krr.v1.delivery_service_pb2_grpc import DeliveryServiceStub
 
 from adapters.adapter import Done, MailboxAdapter, MessageGateway, Refused, Sent, TryLater
+from adapters.late_calls import LateCalls, Unsettled
 
 Piece = TypeVar("Piece", pb.Delivery, pb.Message)
 Outcome = Done | Sent | TryLater | Refused
@@ -53,9 +54,16 @@ class Work(Generic[Piece]):
 
 
 def mailbox_work(
-    name: str, adapter: MailboxAdapter, register: grpc.Channel, lease_seconds: float
+    name: str,
+    adapter: MailboxAdapter,
+    register: grpc.Channel,
+    lease_seconds: float,
+    settle_seconds: float = 60.0,
 ) -> Work[pb.Delivery]:
-    """Deliveries of one mailbox operator."""
+    """Deliveries of one mailbox operator.
+
+    settle_seconds: for how long a call that was given up may still take effect.
+    """
     stub = DeliveryServiceStub(register)
 
     def lease_deliveries(count: int) -> Sequence[pb.Delivery]:
@@ -78,10 +86,10 @@ def mailbox_work(
         lease_seconds=lease_seconds,
         deadline_seconds=getattr(adapter, "deadline_seconds", 0.0),
         lease=lease_deliveries,
-        deliver=adapter.deliver,
+        deliver=LateCalls(adapter, settle_seconds).deliver,
         success=Done,
         finish=finish,
-        shortest_delay=lambda _: 0.0,
+        shortest_delay=lambda outcome: outcome.settled_in if isinstance(outcome, Unsettled) else 0.0,
         attributes=lambda delivery: {
             "krr.change_number": delivery.change_number,
             "krr.delivery_id": delivery.delivery_id,

@@ -5,20 +5,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import httpx
+import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from adapters.adapter import Refused, TryLater
+from adapters.adapter import Misconfigured, Refused, TryLater
 from adapters.digipost import signing
 from adapters.digipost.entry_point import EntryPoint, read_entry_point
 from adapters.digipost.settings import DigipostSettings
 from adapters.digipost.xml_body import MEDIA_TYPE, MalformedBody, parse, safe_code, text
 from adapters.exchange import Answer, NotDone, exchange
 
-# Other types, also those to come, are tried again: that loses nothing.
-_FINAL_ERROR_TYPES = {"CLIENT_DATA", "CLIENT_TECHNICAL", "CONFIGURATION"}
 # Final by its type, but another attempt has another clock reading.
 _CLOCK_ERROR = "DATE_HEADER_OUTSIDE_ACCEPTED_INTERVAL"
+
+_log = structlog.get_logger()
 
 
 class DigipostClient:
@@ -67,7 +68,9 @@ class DigipostClient:
         now = time.monotonic()
         answer = self._send("entry_point", httpx.URL(self._url), None, ends)
         if answer.status != 200:
-            raise NotDone(TryLater(answer.error_code))
+            outcome = _outcome_of_error(answer)
+            # Nothing is asked about a person here. And the answer is unverified, so not final.
+            raise NotDone(Misconfigured(outcome.error_code) if isinstance(outcome, Refused) else outcome)
         try:
             self._entry_point = fetched = read_entry_point(answer.body, self._url, now)
         except MalformedBody:
@@ -103,15 +106,36 @@ def _believed(answer: Answer, url: httpx.URL, key: RSAPublicKey) -> bytes:
         raise NotDone(TryLater(answer.error_code))
     path = url.raw_path.decode("ascii").partition("?")[0]
     doubt = signing.doubt_about(answer.status, path, answer.headers, answer.body, key, datetime.now(UTC))
+    if doubt == signing.CLOCK_SKEW:
+        raise NotDone(_clock_skew(answer))
     if doubt:
         raise NotDone(TryLater(doubt))
     if 200 <= answer.status < 300:
         return answer.body
+    raise NotDone(_outcome_of_error(answer))
+
+
+def _outcome_of_error(answer: Answer) -> TryLater | Refused:
+    # The message is not read: after a wrong signature it holds the request's query.
     try:
         error = parse(answer.body, "error")
     except MalformedBody:
-        raise NotDone(TryLater(answer.error_code)) from None
-    code = safe_code(text(error, "error-code"))
-    if text(error, "error-type") in _FINAL_ERROR_TYPES and code != _CLOCK_ERROR:
-        raise NotDone(Refused(code))
-    raise NotDone(TryLater(code))
+        return TryLater(answer.error_code)
+    code, error_type = safe_code(text(error, "error-code")), text(error, "error-type")
+    if code == _CLOCK_ERROR:
+        return _clock_skew(answer)
+    # A 403 is about who asks: certificate, signature or permission.
+    if error_type == "CONFIGURATION" or (error_type == "CLIENT_TECHNICAL" and answer.status == 403):
+        return Misconfigured(code)
+    if error_type in ("CLIENT_DATA", "CLIENT_TECHNICAL"):
+        return Refused(code)
+    # Other types, also those to come, are tried again: that loses nothing.
+    return TryLater(code)
+
+
+def _clock_skew(answer: Answer) -> TryLater:
+    """Says how far our clock is ahead of Digipost's, where the answer has a Date at all."""
+    difference = signing.clock_difference(answer.headers.get(signing.DATE, ""), datetime.now(UTC))
+    seconds = None if difference is None else round(difference.total_seconds())
+    _log.warning("clock skew", seconds_ahead=seconds)
+    return TryLater(signing.CLOCK_SKEW)

@@ -22,6 +22,8 @@ USER_ID = "X-Digipost-UserId"
 
 # Both sides refuse a Date further from their own clock.
 ACCEPTED_CLOCK_DIFFERENCE = timedelta(minutes=5)
+# The error code where one is.
+CLOCK_SKEW = "CLOCK_SKEW"
 
 _SIGNED_HEADERS = ("content-md5", "date", "x-content-sha256", "x-digipost-userid")
 
@@ -64,15 +66,20 @@ def is_signed_by(key: RSAPublicKey, string: str, signature: str) -> bool:
     return True
 
 
-def is_now(date: str, now: datetime) -> bool:
-    """True where the Date header is one, and within the accepted difference from `now`."""
+def clock_difference(date: str, now: datetime) -> timedelta | None:
+    """How far `now` is ahead of the Date header; None where that is not one."""
     try:
         moment = parsedate_to_datetime(date)
-    except ValueError:
-        return False
+    except (ValueError, OverflowError):
+        return None
     # A Date in "-0000" is parsed without time zone; it means UTC.
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return abs(aware - now) <= ACCEPTED_CLOCK_DIFFERENCE
+    return now - (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def is_now(date: str, now: datetime) -> bool:
+    """True where the Date header is one, and within the accepted difference from `now`."""
+    difference = clock_difference(date, now)
+    return difference is not None and abs(difference) <= ACCEPTED_CLOCK_DIFFERENCE
 
 
 def doubt_about(
@@ -82,8 +89,9 @@ def doubt_about(
 
     headers: those of the answer; a mapping that finds names in any case.
     """
-    if not is_now(headers.get(DATE, ""), now):
-        return "ANSWER_DATE"
+    date = headers.get(DATE, "")
+    if not is_now(date, now):
+        return "ANSWER_DATE" if clock_difference(date, now) is None else CLOCK_SKEW
     stated_hash = headers.get(CONTENT_SHA256)
     if (body or stated_hash is not None) and stated_hash != content_sha256(body):
         return "ANSWER_HASH"

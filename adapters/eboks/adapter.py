@@ -8,15 +8,16 @@ from krr.v1 import delivery_service_pb2 as pb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from adapters.adapter import Done, Refused, TryLater
+from adapters.adapter import Done, Misconfigured, Refused, TryLater
 from adapters.eboks.settings import EBoksSettings
 from adapters.exchange import NotDone, exchange
 
 # The contract's final refusals. A status without one of these codes is somebody else's, such
 # as a proxy's 404, and says nothing about the person.
-_FINAL_CODES = frozenset(
-    {"INVALID_REQUEST", "FORBIDDEN", "NO_ACCOUNT", "ACCOUNT_CLOSING", "IDEMPOTENCY_KEY_REUSED"}
-)
+_FINAL_CODES = frozenset({"INVALID_REQUEST", "NO_ACCOUNT", "ACCOUNT_CLOSING", "IDEMPOTENCY_KEY_REUSED"})
+
+# Those that say who asks is not let in, whoever is asked about.
+_ABOUT_THE_REGISTER = frozenset({"UNAUTHORIZED", "FORBIDDEN"})
 
 _KEY_NAMESPACE = uuid.UUID("6f5a2f0e-3f0c-4c38-9d53-5b0f4d0a7d0c")
 
@@ -25,14 +26,19 @@ class EBoksAdapter:
     """A MailboxAdapter that speaks the contract in openapi.json."""
 
     def __init__(self, settings: EBoksSettings) -> None:
+        """Raises OSError where a file for mutual TLS is missing or wrong."""
         self.deadline_seconds = settings.deadline_seconds
         self._settings = settings
+        self._tls = settings.tls()
 
     def deliver(self, delivery: pb.Delivery) -> Done | TryLater | Refused:
         """See MailboxAdapter. Refused with NO_ACCOUNT where a person without account should receive mail."""
         try:
             return self._make_it_so(delivery, time.monotonic() + self.deadline_seconds)
         except NotDone as not_done:
+            if not_done.outcome == Refused("NO_ACCOUNT") and not delivery.receives_public_mail:
+                # The account went after it was read.
+                return Done()
             return not_done.outcome
 
     def _make_it_so(self, delivery: pb.Delivery, ends: float) -> Done | TryLater | Refused:
@@ -74,7 +80,7 @@ class EBoksAdapter:
         try:
             token = self._settings.token_file.read_text("ascii").strip()
         except (OSError, UnicodeDecodeError):
-            raise NotDone(TryLater("NO_TOKEN")) from None
+            raise NotDone(Misconfigured("NO_TOKEN")) from None
         answer = exchange(
             span_name,
             method,
@@ -87,14 +93,16 @@ class EBoksAdapter:
                 **(headers or {}),
             },
             body=body.model_dump_json(by_alias=True).encode(),
+            tls=self._tls,
         )
         if answer.status == 200:
             return answer.body
         code = _problem_code(answer.body)
         if code in _FINAL_CODES:
             raise NotDone(Refused(code))
-        # Also 401, for the token file may be about to be replaced, and 412: the next attempt
-        # reads anew.
+        if code in _ABOUT_THE_REGISTER:
+            raise NotDone(Misconfigured(code))
+        # Also 412: the next attempt reads anew.
         raise NotDone(TryLater(answer.error_code))
 
 

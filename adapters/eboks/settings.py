@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from adapters.mutual_tls import MutualTlsSettings
 from adapters.settings import DeadlineSeconds, ProtectedUrl
 
 
-class EBoksSettings(BaseSettings):
+class EBoksSettings(MutualTlsSettings):
     """Settings from environment variables KRR_EBOKS_….
 
     KRR_EBOKS_URL: base address.
     KRR_EBOKS_TOKEN_FILE: file that holds the bearer token; read for every request, so that a
         new token needs no restart.
     KRR_EBOKS_DEADLINE_SECONDS: how long one attempt may take in all.
+    KRR_EBOKS_CLIENT_CERTIFICATE_FILE, KRR_EBOKS_CLIENT_KEY_FILE, KRR_EBOKS_AUTHORITIES_FILE:
+        see MutualTlsSettings.
     """
 
     model_config = SettingsConfigDict(env_prefix="KRR_EBOKS_")

@@ -121,10 +121,13 @@ def account_routes(accounts: Accounts, register: str, credential: str) -> list[R
     ]
 
 
-def running(app: Starlette, listen: str = "127.0.0.1:0") -> AbstractContextManager[str]:
-    """Serve in a thread of this process, on a real socket; yields the base URL without slash."""
+def running(app: Starlette, listen: str = "127.0.0.1:0", **tls: Any) -> AbstractContextManager[str]:
+    """Serve in a thread of this process, on a real socket; yields the base URL without slash.
+
+    tls: uvicorn's options beginning with ssl_; without them no TLS.
+    """
     # Suppliers that sign their answers' date set it themselves.
-    return serving(app, listen, http=_CuttableProtocol, date_header=False, timeout_graceful_shutdown=1)
+    return serving(app, listen, http=_CuttableProtocol, date_header=False, timeout_graceful_shutdown=1, **tls)
 
 
 class _Order(BaseModel):

@@ -61,8 +61,6 @@ def make_app(data_directory: Path, register: str) -> Starlette:
             return _respond(*_problem(401, "UNAUTHORIZED"))
         if not validator.is_valid(body):
             return _respond(*_problem(400, "INVALID_REQUEST"))
-        if switch.behaviour is Behaviour.REFUSE:
-            return _respond(*_problem(403, "FORBIDDEN"))
         return None
 
     async def query(request: Request) -> Response:
@@ -76,6 +74,8 @@ def make_app(data_directory: Path, register: str) -> Starlette:
         refused = refusal(request, body, wish_body)
         if refused is None and not (_is_uuid(key) and re.fullmatch('"[0-9]{1,18}"', version)):
             refused = _respond(*_problem(400, "INVALID_REQUEST"))
+        if refused is None and switch.behaviour is Behaviour.REFUSE:
+            refused = _respond(*_problem(409, "ACCOUNT_CLOSING"))
         return refused or _respond(
             *await asyncio.to_thread(
                 operator.write, body["identifier"], body["receivesPublicMail"], int(version.strip('"')), key

@@ -63,13 +63,12 @@ class Digipost(Sandbox):
 
 
 def digipost_adapter(url: str, data: Path, deadline_seconds: float = 5.0) -> DigipostAdapter:
-    return DigipostAdapter(
-        DigipostSettings(
-            url=url,
-            broker_id=BROKER_ID,
-            key_file=data / "sender-key.pem",
-            deadline_seconds=deadline_seconds,
-        )
+    return DigipostAdapter(digipost_settings(url, data, deadline_seconds))
+
+
+def digipost_settings(url: str, data: Path, deadline_seconds: float = 5.0) -> DigipostSettings:
+    return DigipostSettings(
+        url=url, broker_id=BROKER_ID, key_file=data / "sender-key.pem", deadline_seconds=deadline_seconds
     )
 
 
@@ -86,14 +85,25 @@ class Liar:
         self.key = keys.private_key(data / "server-key.pem")
         self.strangers_key = keys.private_key(data / "sender-key.pem")
         self.answer: Callable[[Request], Response] = self.signed_tags
-        self._adapter = digipost_adapter(url, data)
+        self.entry_point = _entry_point(data)
+        self.settings = digipost_settings(url, data)
+        self.adapter = DigipostAdapter(self.settings)
 
     def switch(self, on: bool = True) -> Done | TryLater | Refused:
-        return self._adapter.deliver(wish(on))
+        return self.adapter.deliver(wish(on))
 
     def signed(self, request: Request, body: bytes, status: int = 200) -> Response:
         """`body` as the sound Digipost would sign it now."""
         return signed_answer(status, request.url.path, body, self.key, datetime.now(UTC))
+
+    @contextmanager
+    def entry_point_being(self, body: bytes) -> Iterator[None]:
+        """This entry point in place of the sound one; ORIGIN stands for the server's address."""
+        sound, self.entry_point = self.entry_point, body
+        try:
+            yield
+        finally:
+            self.entry_point = sound
 
     def signed_tags(self, request: Request) -> Response:
         """A sound answer: no tags."""
@@ -102,11 +112,9 @@ class Liar:
 
 @contextmanager
 def liar_running(data: Path) -> Iterator[Liar]:
-    entry_point = _entry_point(data)
-
     def entry(request: Request) -> Response:
         # Links back to this server, under the certificate of the sound one.
-        return Response(entry_point.replace(b"ORIGIN", str(request.base_url).rstrip("/").encode()))
+        return Response(liar.entry_point.replace(b"ORIGIN", str(request.base_url).rstrip("/").encode()))
 
     def other(request: Request) -> Response:
         return liar.answer(request)

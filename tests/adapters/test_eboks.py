@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from adapters.adapter import Done, Refused, TryLater
+from adapters.adapter import Done, Misconfigured, Refused, TryLater
 from adapters.sandbox.control import running
 from adapters.sandbox.eboks import make_app
 from tests.adapters.eboks_sandbox import EBoks, eboks_adapter
@@ -30,7 +30,7 @@ def test_delivering_twice_changes_the_account_once(eboks: EBoks) -> None:
 
 def test_a_refusal_carries_the_contracts_code(eboks: EBoks) -> None:
     eboks.behave("refuse")
-    assert eboks.switch(True) == Refused("FORBIDDEN")
+    assert eboks.switch(True) == Refused("ACCOUNT_CLOSING")
 
 
 # --- an operator that answers badly
@@ -63,7 +63,9 @@ def liar() -> Iterator[Liar]:
         (500, b"", TryLater("HTTP_500")),
         (503, b'{"code": "UNAVAILABLE"}', TryLater("HTTP_503")),
         (429, b"", TryLater("HTTP_429")),
-        (401, b'{"code": "UNAUTHORIZED"}', TryLater("HTTP_401")),
+        (401, b'{"code": "UNAUTHORIZED"}', Misconfigured("UNAUTHORIZED")),
+        (403, b'{"code": "FORBIDDEN"}', Misconfigured("FORBIDDEN")),
+        (401, b"<html>a proxy's</html>", TryLater("HTTP_401")),
         (302, b"", TryLater("HTTP_302")),
         (404, b"<html>not the operator's</html>", TryLater("HTTP_404")),
         (403, b'{"code": "11887197158"}', TryLater("HTTP_403")),
@@ -93,7 +95,7 @@ def test_a_write_that_changed_nothing_is_not_done(liar: Liar, tmp_path: Path) ->
 
 def test_without_a_token_file_nothing_is_sent(eboks: EBoks, tmp_path: Path) -> None:
     adapter = eboks_adapter(eboks.url, tmp_path / "none")
-    assert adapter.deliver(wish(True)) == TryLater("NO_TOKEN")
+    assert adapter.deliver(wish(True)) == Misconfigured("NO_TOKEN")
 
 
 # --- the sandbox keeps the contract

@@ -41,12 +41,23 @@ async def _endless(_request: Request) -> Response:
     return StreamingResponse(chunks())
 
 
+async def _trickling_body(_request: Request) -> Response:
+    async def chunks() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.05)
+
+    return StreamingResponse(chunks())
+
+
 @pytest.fixture(scope="module")
 def supplier() -> Iterator[str]:
     routes = [
         Route("/sound", lambda request: Response(repr(request.headers.raw), headers={"X-Own": "1"})),
         Route("/moved", lambda _: RedirectResponse("/sound")),
         Route("/endless", _endless),
+        Route("/trickling", _trickling_body),
+        Route("/headers", lambda _: Response(headers={"X-Own": "x" * 1_000_000})),
     ]
     with running(Starlette(routes=routes)) as url:
         yield url
@@ -78,6 +89,14 @@ def test_a_proxy_of_the_environment_is_not_taken(supplier: str, monkeypatch: pyt
 
 def test_an_answer_without_end_is_too_large(supplier: str) -> None:
     assert answer_to(f"{supplier}/endless") == "ANSWER_TOO_LARGE"
+
+
+def test_headers_that_are_too_large_are_not_read(supplier: str) -> None:
+    assert answer_to(f"{supplier}/headers") == "ANSWER_LOST"
+
+
+def test_a_body_that_trickles_is_given_up_within_the_deadline(supplier: str) -> None:
+    assert answer_to(f"{supplier}/trickling", seconds=0.3) == "TIMEOUT"
 
 
 def test_without_time_left_nothing_is_sent(supplier: str) -> None:

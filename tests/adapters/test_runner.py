@@ -98,7 +98,7 @@ def test_the_breaker_lets_one_at_a_time_through_after_its_pause_until_an_answer(
     assert breaker.allowance(106, free=8, in_hand=0) == 1
     breaker.failed_for_now(107)
     assert breaker.allowance(111, free=8, in_hand=0) == 0
-    breaker.answered()
+    breaker.answered(begun=110)
     assert breaker.allowance(111, free=8, in_hand=0) == 8
 
 
