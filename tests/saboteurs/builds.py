@@ -1,10 +1,19 @@
 """Copies of the server with one fault each, made by exact replacement of its source."""
 
+import contextlib
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
+from sqlalchemy import make_url
+
 import server
+from tests.server.process import serving
 
 
 class Edit(NamedTuple):
@@ -81,10 +90,72 @@ FAULTS = {
     ),
 }
 # What the sequence takes the numbers from; there in every build's database.
-SEQUENCE = "CREATE SEQUENCE naive_change_number"
+_SEQUENCE = "CREATE SEQUENCE naive_change_number"
+
+# Of what operators are promised: each with the check that must find it.
+BROKEN_PROMISES: dict[str, tuple[str, tuple[Edit, ...]]] = {
+    "forgets what was answered": (
+        "stream.same-event-again",
+        (Edit("store/transaction.py", "        if not known:\n", "        if known:\n"),),
+    ),
+    "takes an id with another body for the first": (
+        "stream.event-id-reused",
+        (
+            Edit(
+                "store/transaction.py",
+                'if first["body_hash"] == given[first["request_id"]]\n            else None',
+                "if first\n            else None",
+            ),
+        ),
+    ),
+    "applies what is outdated": (
+        "stream.outdated",
+        (
+            Edit(
+                "store/mailbox_events.py",
+                "Refusal(Reason.OUTDATED) if is_outdated(event) else outcome for",
+                "outcome for",
+            ),
+        ),
+    ),
+    "acknowledges in another order": (
+        "stream.acknowledged-in-order",
+        (
+            Edit(
+                "mailbox_events.py",
+                "        return response\n",
+                "        return pb.PushEventsResponse(acknowledgements=response.acknowledgements[::-1])\n",
+            ),
+        ),
+    ),
+    "takes another operator's place": (
+        "feed.of-another-operator",
+        (
+            Edit(
+                "domain/person.py",
+                """\
+        if self.chosen is not None:
+            raise Refusal(Reason.ALREADY_CHOSEN)
+        return self.choose_mailbox(operator)
+""",
+                "        return self.choose_mailbox(operator)\n",
+            ),
+        ),
+    ),
+    "ends the stream at an event that makes no sense": (
+        "stream.poison-stops-nothing",
+        (
+            Edit(
+                "mailbox_events.py",
+                'return Reported(event.event_id, None, "MAILBOX_RESULT_INVALID_EVENT")',
+                "raise",
+            ),
+        ),
+    ),
+}
 
 
-def build(folder: Path, edits: tuple[Edit, ...]) -> None:
+def _build(folder: Path, edits: tuple[Edit, ...]) -> None:
     """Copy the server into the folder, edited; to be run there.
 
     Fails where the source no longer holds an old text exactly once: then the edit must follow it.
@@ -96,3 +167,19 @@ def build(folder: Path, edits: tuple[Edit, ...]) -> None:
         text = file.read_text()
         assert text.count(edit.old) == 1, f"{edit.file} no longer holds what the edit replaces:\n{edit.old}"
         file.write_text(text.replace(edit.old, edit.new))
+
+
+@contextmanager
+def running(folder: Path, database_url: str, edits: tuple[Edit, ...]) -> Iterator[str]:
+    """Address of a server built so, on a database of its own."""
+    _build(folder, edits)
+    url = make_url(database_url)
+    with psycopg.connect(host=str(url.query["host"]), user=url.username, dbname=url.database) as connection:
+        connection.execute(_SEQUENCE)
+    # `python -m` looks into the current folder first.
+    with contextlib.chdir(folder):
+        where = [sys.executable, "-c", "import server; print(server.__file__)"]
+        found = subprocess.run(where, check=True, capture_output=True, text=True).stdout.strip()
+        assert found == str(folder / "server" / "__init__.py")
+        with serving(folder / "run", database_url, test_accept_unsafe_postgresql="true") as process:
+            yield process.address

@@ -1,22 +1,14 @@
 """The checks of the change feed catch each of its typical faults, and nothing where there is none."""
 
-import contextlib
 import random
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
-from sqlalchemy import make_url
 
 from tests.e2e.episode import START, Episode
 from tests.e2e.watchers import copies_astray, positions_astray, read_on, watch
 from tests.e2e.writers import write
-from tests.saboteurs.builds import FAULTS, HEAT, SEQUENCE, Edit, build
-from tests.server.process import serving
+from tests.saboteurs.builds import FAULTS, HEAT, running
 
 RUNS = 20
 WRITES_IN_A_RUN = 100
@@ -28,7 +20,7 @@ pytestmark = pytest.mark.full_size_figures
 def test_a_fault_is_caught(fault: str, database_url: str, tmp_path: Path, full_size: bool) -> None:
     caught: dict[int, str] = {}
     runs = 0
-    with _serving(tmp_path, database_url, (*HEAT, *FAULTS[fault])) as register:
+    with running(tmp_path, database_url, (*HEAT, *FAULTS[fault])) as register:
         while runs < RUNS and (full_size or not caught):
             runs += 1
             violations = _violations(register, runs)
@@ -42,26 +34,10 @@ def test_a_fault_is_caught(fault: str, database_url: str, tmp_path: Path, full_s
 
 def test_without_a_fault_nothing_is_caught(database_url: str, tmp_path: Path, full_size: bool) -> None:
     runs = RUNS if full_size else RUNS // 10
-    with _serving(tmp_path, database_url, HEAT) as register:
+    with running(tmp_path, database_url, HEAT) as register:
         for run in range(runs):
             assert not _violations(register, run)
     print(f"without a fault: nothing caught in {runs} runs")
-
-
-@contextmanager
-def _serving(folder: Path, database_url: str, edits: tuple[Edit, ...]) -> Iterator[str]:
-    """Address of a server built so, on a database of its own."""
-    build(folder, edits)
-    url = make_url(database_url)
-    with psycopg.connect(host=str(url.query["host"]), user=url.username, dbname=url.database) as connection:
-        connection.execute(SEQUENCE)
-    # `python -m` looks into the current folder first.
-    with contextlib.chdir(folder):
-        where = [sys.executable, "-c", "import server; print(server.__file__)"]
-        found = subprocess.run(where, check=True, capture_output=True, text=True).stdout.strip()
-        assert found == str(folder / "server" / "__init__.py")
-        with serving(folder / "run", database_url, test_accept_unsafe_postgresql="true") as process:
-            yield process.address
 
 
 def _violations(register: str, run: int) -> list[str]:
