@@ -58,15 +58,20 @@ def one_person(register: Register, identifier: str) -> tuple[bytes, int]:
     return content, len(answer)
 
 
-def call_one_by_one(bench: Bench, address: str, process: int, request: bytes, answer_size: int) -> Run:
-    """The same look-up again and again, by h2load."""
+def call_one_by_one(
+    bench: Bench, address: str, process: int, request: bytes, answer_size: int, seconds: float | None = None
+) -> Run:
+    """The same look-up again and again, by h2load.
+
+    seconds: for how long; the bench's where it is not said.
+    """
     return h2load.run(
         address,
         UNARY,
         request,
         CALLER,
         clients=CLIENTS,
-        seconds=bench.seconds,
+        seconds=seconds or bench.seconds,
         answer_size=answer_size,
         folder=bench.folder,
         watched={"server": lambda: cpu_seconds(process), "database": bench.cluster.cpu_seconds},

@@ -102,6 +102,7 @@ class Path:
     floor: None for one that nothing is compared with.
     process: the server whose profile tells where the time goes; None where that tells nothing.
     plotted: the line in the plot of cost against size, and the size in persons, where there is one.
+    turns: how often floor and ours alternate in a round.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Path:
     floor: Callable[[], Run] | None = None
     process: int | None = None
     plotted: tuple[str, int] | None = None
+    turns: int = 1
 
 
 # What a path needs lives as long as the generator is not closed.
@@ -136,7 +138,7 @@ class Row:
 def run_rounds(path: Path, rounds: int) -> tuple[list[Run], list[Run]]:
     """The floor's runs and ours, in turns."""
     floors, ours = [], []
-    for _ in range(rounds):
+    for _ in range(rounds * path.turns):
         if path.floor:
             floors.append(path.floor())
         ours.append(path.ours())
