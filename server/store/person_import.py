@@ -162,6 +162,8 @@ def finish(transaction: Transaction, import_id: uuid.UUID) -> tuple[PersonImport
     connection = transaction.connection
     if imported.loaded_count and not imported.check_only:
         if imported.loaded_count >= _MANY:
+            # The planner must know that the tables are large now: a small sample tells it.
+            connection.execute(text("SET LOCAL default_statistics_target = 10"))
             connection.execute(_ANALYZE)
         # All values, grouped in memory. Whose values change meanwhile is noted by whoever changes them.
         connection.execute(text("SET LOCAL work_mem = '64MB'"))
