@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache, partial
 from typing import Any
 
@@ -193,7 +193,13 @@ class Server:
             ),
             (
                 delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server,
-                DeliveryService(self._store, settings.switch_off_wait),
+                DeliveryService(
+                    self._store,
+                    _now,
+                    self._parse_identifier,
+                    settings.switch_off_wait,
+                    timedelta(days=settings.sweep_days),
+                ),
             ),
             (admin_service_pb2_grpc.add_AdminServiceServicer_to_server, AdminService(*shared)),
         ]

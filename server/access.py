@@ -46,6 +46,8 @@ POLICY: Mapping[str, frozenset[CallerKind]] = {
     "krr.v1.MailboxOperatorService/WatchMailboxes": _OPERATOR,
     "krr.v1.DeliveryService/LeaseDeliveries": _ADAPTER,
     "krr.v1.DeliveryService/FinishDelivery": _ADAPTER,
+    "krr.v1.DeliveryService/LeaseComparisons": _ADAPTER,
+    "krr.v1.DeliveryService/FinishComparison": _ADAPTER,
     "krr.v1.DeliveryService/LeaseMessages": _ADAPTER,
     "krr.v1.DeliveryService/FinishMessage": _ADAPTER,
     "krr.v1.DeliveryService/RecordReceipt": _ADAPTER,
@@ -63,6 +65,11 @@ POLICY: Mapping[str, frozenset[CallerKind]] = {
     "krr.v1.AdminService/AddCertificate": _ADMINISTRATOR,
     "krr.v1.AdminService/RetireCertificate": _ADMINISTRATOR,
     "krr.v1.AdminService/ListCertificates": _ADMINISTRATOR,
+    "krr.v1.AdminService/StartSweep": _ADMINISTRATOR,
+    "krr.v1.AdminService/EndSweep": _ADMINISTRATOR,
+    "krr.v1.AdminService/GetSweep": _ADMINISTRATOR,
+    "krr.v1.AdminService/ListSweeps": _ADMINISTRATOR,
+    "krr.v1.AdminService/ListDifferences": _ADMINISTRATOR,
 }
 
 _CREDENTIAL = re.compile(r"Development ([a-z-]{1,20})/([a-z0-9-]{1,64})")
@@ -106,7 +113,7 @@ def authenticate(
         raise Refusal(Reason.CREDENTIAL_REFUSED)
     try:
         caller = Caller(CallerKind(match[1]), match[2])
-        if caller.kind is CallerKind.REGISTER:
+        if caller.kind in (CallerKind.REGISTER, CallerKind.RECONCILIATION):
             raise Refusal(Reason.CREDENTIAL_REFUSED)
         if caller.kind is CallerKind.CITIZEN:
             parse_identifier(caller.subject)

@@ -1,6 +1,5 @@
 """AdminService: what the register's own staff does."""
 
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -8,9 +7,16 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from krr.v1 import admin_service_pb2 as pb
-from krr.v1 import certificate_pb2, delivery_service_pb2, person_import_pb2, person_pb2, statistics_pb2
+from krr.v1 import (
+    certificate_pb2,
+    delivery_service_pb2,
+    person_import_pb2,
+    person_pb2,
+    statistics_pb2,
+    sweep_pb2,
+)
 
-from server import certificates, translate
+from server import certificates, sweeps, translate
 from server.call import Call
 from server.domain.errors import InvalidValue, Reason
 from server.domain.identifiers import PersonIdentifier
@@ -110,7 +116,7 @@ class AdminService:
             "page_size", request.page_size, most=MAX_BATCH, default=_DEFAULT_PAGE
         )
         after = self.tokens.read_page(request.page_token)
-        adapter = _adapter_name(request.adapter)
+        adapter = translate.adapter_from(request.adapter)
         if request.state not in pb.DeliveryState.values():
             raise InvalidValue(Reason.INVALID_FIELD, "state", "a state of the contract")
         if request.min_failed_attempts < 0:
@@ -133,7 +139,7 @@ class AdminService:
         )
 
     def RetryDeliveries(self, request: pb.RetryDeliveriesRequest, call: Call) -> pb.RetryDeliveriesResponse:
-        adapter = _adapter_name(request.adapter)
+        adapter = translate.adapter_from(request.adapter)
         if bool(request.delivery_ids) == bool(adapter):
             raise InvalidValue(Reason.INVALID_FIELD, "delivery_ids", "either delivery_ids or adapter")
         if len(request.delivery_ids) > MAX_BATCH:
@@ -268,6 +274,23 @@ class AdminService:
     ) -> certificate_pb2.ListCertificatesResponse:
         return certificates.list_certificates(self.store, call, self.now())
 
+    def StartSweep(self, request: sweep_pb2.StartSweepRequest, call: Call) -> sweep_pb2.StartSweepResponse:
+        return sweeps.start_sweep(request, self.store, call, self.now())
+
+    def EndSweep(self, request: sweep_pb2.EndSweepRequest, call: Call) -> sweep_pb2.EndSweepResponse:
+        return sweeps.end_sweep(request, self.store, call, self.now())
+
+    def GetSweep(self, request: sweep_pb2.GetSweepRequest, call: Call) -> sweep_pb2.GetSweepResponse:
+        return sweeps.get_sweep(request, self.store, call)
+
+    def ListSweeps(self, request: sweep_pb2.ListSweepsRequest, call: Call) -> sweep_pb2.ListSweepsResponse:
+        return sweeps.list_sweeps(request, self.store, self.tokens, call)
+
+    def ListDifferences(
+        self, request: sweep_pb2.ListDifferencesRequest, call: Call
+    ) -> sweep_pb2.ListDifferencesResponse:
+        return sweeps.list_differences(request, self.store, self.tokens, call)
+
     def _write(
         self,
         request: pb.ReplaceIdentifierRequest | pb.AdminServiceDeletePersonRequest,
@@ -285,12 +308,6 @@ class AdminService:
 
     def _loaded_persons(self) -> LoadedPersons:
         return LoadedPersons(self.parse_identifier, self.store.operators, self.store.digest)
-
-
-def _adapter_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9-]{0,64}", text):
-        raise InvalidValue(Reason.INVALID_FIELD, "adapter", "the name of an adapter, such as digipost")
-    return text
 
 
 def _delivery_to(row: DeliveryRow) -> pb.DeliveryStatus:

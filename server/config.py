@@ -47,6 +47,8 @@ class Settings(BaseSettings):
         a list in JSON, [{"organisation_number": "...", "name": "...", "adapter": "..."}]. One that
         was entered stays when the setting goes.
     switch_off_wait: how long an old operator's off waits for the new operator's on.
+    sweep_days: in how many days the whole register is compared with each operator's side, over and
+        over; 0 for only when the staff begins a sweep. A fraction is allowed.
     processes: servers that share the port, each pinned to a core; a caller's connection stays with
         one of them. Threads, streams, connections to the database and health are each one's own. 1
         pins the one server. Without it there is one, not pinned.
@@ -67,6 +69,7 @@ class Settings(BaseSettings):
     synthetic_identifiers: bool = False
     mailbox_operators: tuple[MailboxOperator, ...] = ()
     switch_off_wait: timedelta = timedelta(hours=24)
+    sweep_days: float = Field(default=30, ge=0, le=365)
     processes: int | None = Field(default=None, ge=1, le=64)
     worker_threads: int = Field(default=16, ge=2, le=100)
     max_streams: int = Field(default=200, ge=1, le=2000)

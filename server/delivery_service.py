@@ -1,18 +1,21 @@
 """DeliveryService: how adapters get their work and say what became of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from krr.v1 import delivery_service_pb2 as pb
 from opentelemetry import trace
 
-from server import translate
+from server import sweeps, translate
 from server.call import Call
+from server.domain.comparison import Account
 from server.domain.errors import InvalidValue, Reason, Refusal
-from server.domain.identifiers import is_synthetic
+from server.domain.identifiers import PersonIdentifier, is_synthetic
 from server.domain.outcome import Done, Refused, Sent, TryLater
 from server.domain.person import Language
 from server.store import deliveries, messages
+from server.store.account_lists import AccountsRead
 from server.store.store import Store
 from server.store.trace_parent import span_context_of
 
@@ -27,10 +30,14 @@ class DeliveryService:
     """One method for each RPC of delivery_service.proto, in its order.
 
     switch_off_wait: how long an old operator's off waits for the new operator's on.
+    sweep_every: how long a sweep takes that begins by itself; zero where none does.
     """
 
     store: Store
+    now: Callable[[], datetime]
+    parse_identifier: Callable[[str], PersonIdentifier]
     switch_off_wait: timedelta
+    sweep_every: timedelta
 
     def LeaseDeliveries(self, request: pb.LeaseDeliveriesRequest, call: Call) -> pb.LeaseDeliveriesResponse:
         limit = translate.count_from("max_deliveries", request.max_deliveries, most=MAX_LEASED)
@@ -83,6 +90,37 @@ class DeliveryService:
             deadline=call.deadline,
         )
         return pb.FinishDeliveryResponse()
+
+    def LeaseComparisons(
+        self, request: pb.LeaseComparisonsRequest, call: Call
+    ) -> pb.LeaseComparisonsResponse:
+        return sweeps.lease_comparisons(
+            request,
+            self.store,
+            call,
+            self.now(),
+            limit=translate.count_from("max_comparisons", request.max_comparisons, most=MAX_LEASED),
+            duration=_lease_duration(request),
+            rolling=self.sweep_every,
+        )
+
+    def FinishComparison(
+        self, request: pb.FinishComparisonRequest, call: Call
+    ) -> pb.FinishComparisonResponse:
+        outcome: Account | AccountsRead | TryLater
+        match request.WhichOneof("outcome"):
+            case "account":
+                outcome = sweeps.account_from("account", request.account)
+            case "accounts":
+                outcome = sweeps.accounts_from("accounts", request.accounts, self.parse_identifier)
+            case "try_later":
+                outcome = _try_later(request.try_later)
+            case _:
+                raise InvalidValue(Reason.INVALID_FIELD, "outcome", "one of its fields")
+        sweeps.finish_comparison(
+            self.store, call, self.now(), request.comparison_id, request.lease_token, outcome
+        )
+        return pb.FinishComparisonResponse()
 
     def LeaseMessages(self, request: pb.LeaseMessagesRequest, call: Call) -> pb.LeaseMessagesResponse:
         limit = translate.count_from("max_messages", request.max_messages, most=MAX_LEASED)
@@ -163,7 +201,9 @@ def _channel_of(call: Call) -> str:
     return call.caller.subject.upper()
 
 
-def _lease_duration(request: pb.LeaseDeliveriesRequest | pb.LeaseMessagesRequest) -> timedelta:
+def _lease_duration(
+    request: pb.LeaseDeliveriesRequest | pb.LeaseComparisonsRequest | pb.LeaseMessagesRequest,
+) -> timedelta:
     return translate.duration_from(
         "lease_duration", request.lease_duration, least=_SHORTEST_LEASE, most=_LONGEST_LEASE
     )

@@ -58,6 +58,7 @@ STATUS = {
     Reason.CERTIFICATE_OF_ANOTHER: StatusCode.INVALID_ARGUMENT,
     Reason.CERTIFICATE_RETIRED: StatusCode.FAILED_PRECONDITION,
     Reason.UNKNOWN_CERTIFICATE: StatusCode.NOT_FOUND,
+    Reason.UNKNOWN_SWEEP: StatusCode.NOT_FOUND,
 }
 
 # Milliseconds to wait before a retry, where a retry can help.

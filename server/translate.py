@@ -151,6 +151,13 @@ def count_from(field: str, value: int, *, most: int, default: int | None = None)
     return value
 
 
+def adapter_from(text: str) -> str:
+    """Read the name of an adapter; it may be empty. Raises InvalidValue: INVALID_FIELD."""
+    if not re.fullmatch(r"[a-z0-9-]{0,64}", text):
+        raise InvalidValue(Reason.INVALID_FIELD, "adapter", "the name of an adapter, such as digipost")
+    return text
+
+
 def page_size_from(value: int) -> int:
     """Read the size of a page of a feed. Raises InvalidValue: INVALID_FIELD."""
     return count_from("page_size", value, most=MAX_BATCH, default=MAX_BATCH)

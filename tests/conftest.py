@@ -76,6 +76,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         test_accept_unsafe_postgresql=True,
         trace_directory=tmp_path / "traces",
         witness_file=tmp_path / "witness",
+        sweep_days=0,
     )
 
 

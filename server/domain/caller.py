@@ -15,6 +15,8 @@ class CallerKind(StrEnum):
     ADMINISTRATOR = "administrator"
     # The register's own jobs; no credential says so.
     REGISTER = "register"
+    # The register, after it compared itself with an operator; no credential says so either.
+    RECONCILIATION = "reconciliation"
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ class Reason(Enum):
     CERTIFICATE_RETIRED = "the certificate was retired; enter another one"
     UNKNOWN_CERTIFICATE = "no certificate has this id"
 
+    UNKNOWN_SWEEP = "no sweep has this id"
+
 
 class Refusal(Exception):
     """The register says no; the caller is told the reason."""

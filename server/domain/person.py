@@ -314,11 +314,13 @@ class Change:
     """A person before and after a verb, and what follows from it.
 
     takes_over: the earlier identifier, where the person took over all that was there.
+    tells_again: an operator whose side must be brought to the choice again, though that did not change.
     """
 
     before: Person
     after: Person
     takes_over: PersonIdentifier | None = None
+    tells_again: OrganisationNumber | None = None
 
     def fields(self) -> tuple[str, ...]:
         """Names of what changed, for the history."""
@@ -332,13 +334,16 @@ class Change:
                 changed.append(f"{kind}_shared")
         if self.takes_over:
             changed.append("identifier")
+        if self.tells_again:
+            changed.append("operator_side")
         return tuple(changed)
 
     def operators_to_tell(self) -> tuple[OrganisationNumber, ...]:
         """Operators whose side must be switched on or off now, in order."""
         mailboxes = (self.before.public_mailbox(), self.after.public_mailbox())
         before, after = (mailbox.operator if mailbox else None for mailbox in mailboxes)
-        return () if before == after else tuple(sorted(filter(None, (before, after))))
+        told = set() if before == after else {before, after}
+        return tuple(sorted(filter(None, told | {self.tells_again})))
 
     def operators_concerned(self) -> tuple[OrganisationNumber, ...]:
         """Operators that see a change of what the register holds of their mailbox, in order."""

@@ -1,4 +1,5 @@
-"""The tables. Constraints hold what no code may break; migrations/ builds the same."""
+"""The tables, but those of sweep_tables.py. Constraints hold what no code may break; migrations/
+builds the same."""
 
 from sqlalchemy import (
     BigInteger,
@@ -32,11 +33,13 @@ metadata = MetaData(
 )
 
 
-def _time(name: str, *, nullable: bool = True) -> Column[object]:
+def time_column(name: str, *, nullable: bool = True) -> Column[object]:
+    """A moment, with its zone."""
     return Column(name, DateTime(timezone=True), nullable=nullable)
 
 
-def _one_of(column: str, *values: str) -> CheckConstraint:
+def one_of(column: str, *values: str) -> CheckConstraint:
+    """That the column holds one of the values, or NULL."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
@@ -44,9 +47,9 @@ def _one_of(column: str, *values: str) -> CheckConstraint:
 def _contact(kind: str) -> list[Column[object]]:
     return [
         Column(kind, Text),
-        _time(f"{kind}_updated_time"),
-        _time(f"{kind}_confirmed_time"),
-        _time(f"{kind}_validated_time"),
+        time_column(f"{kind}_updated_time"),
+        time_column(f"{kind}_confirmed_time"),
+        time_column(f"{kind}_validated_time"),
         # Whether the value stands on other persons too, and a keyed hash by which it is compared.
         Column(f"{kind}_shared", Boolean, nullable=False, server_default=text("false")),
         Column(f"{kind}_digest", LargeBinary),
@@ -84,9 +87,9 @@ person = Table(
     Column("identifier", Text, nullable=False, unique=True),
     Column("status", Text, nullable=False),
     Column("reserved", Boolean, nullable=False),
-    _time("reservation_time"),
+    time_column("reservation_time"),
     Column("language", Text),
-    _time("language_updated_time"),
+    time_column("language_updated_time"),
     *_contact("email"),
     *_contact("mobile"),
     Column("change_number", BigInteger, nullable=False, unique=True),
@@ -96,9 +99,9 @@ person = Table(
     # migrations/ takes away what an update has left stale.
     Column("encoded", LargeBinary),
     CheckConstraint("identifier ~ '^[0-9]{11}$'", name="identifier"),
-    _one_of("status", "ACTIVE", "DELETED"),
-    _one_of("language", "nb", "nn", "en", "se"),
-    _one_of("deletion_reason", "OWN_CHOICE", "DEAD", "EXPIRED_IDENTITY", "NEW_IDENTITY", "DISAPPEARED"),
+    one_of("status", "ACTIVE", "DELETED"),
+    one_of("language", "nb", "nn", "en", "se"),
+    one_of("deletion_reason", "OWN_CHOICE", "DEAD", "EXPIRED_IDENTITY", "NEW_IDENTITY", "DISAPPEARED"),
     CheckConstraint("(email IS NULL) = (email_updated_time IS NULL)", name="email_updated"),
     CheckConstraint("(mobile IS NULL) = (mobile_updated_time IS NULL)", name="mobile_updated"),
     CheckConstraint(
@@ -136,7 +139,7 @@ shared_recount = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("kind", Text, nullable=False),
     Column("digest", LargeBinary, nullable=False),
-    _one_of("kind", "email", "mobile"),
+    one_of("kind", "email", "mobile"),
 )
 
 mailbox = Table(
@@ -148,7 +151,7 @@ mailbox = Table(
     Column("certificate", LargeBinary),
     Column("chosen", Boolean, nullable=False),
     Column("operator_state", Text, nullable=False),
-    _one_of("operator_state", "PENDING", "IN_STEP", "NO_ACCOUNT", "REFUSED"),
+    one_of("operator_state", "PENDING", "IN_STEP", "NO_ACCOUNT", "REFUSED"),
     Index("mailbox_one_chosen_idx", "person_id", unique=True, postgresql_where=text("chosen")),
 )
 
@@ -183,10 +186,10 @@ mailbox_evidence = Table(
     Column("change_number", BigInteger, nullable=False),
     Column("eid", Text, nullable=False),
     Column("level", Text, nullable=False),
-    _time("agreed_time", nullable=False),
+    time_column("agreed_time", nullable=False),
     Column("agreed_text_sha256", LargeBinary, nullable=False),
-    _time("occurred_time"),
-    _one_of("level", "LOW", "SUBSTANTIAL", "HIGH"),
+    time_column("occurred_time"),
+    one_of("level", "LOW", "SUBSTANTIAL", "HIGH"),
 )
 
 # What changed and when; never a value, so that nothing outlives the citizen's own entry.
@@ -196,7 +199,7 @@ history = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
     Column("change_number", BigInteger, nullable=False),
-    _time("changed_time", nullable=False),
+    time_column("changed_time", nullable=False),
     Column("field", Text, nullable=False),
     Column("caller_kind", Text, nullable=False),
 )
@@ -224,9 +227,9 @@ delivery = Table(
     Column("operator", ForeignKey("mailbox_operator.organisation_number"), nullable=False),
     Column("person_id", ForeignKey("person.id"), nullable=False),
     Column("change_number", BigInteger, nullable=False),
-    _time("created_time", nullable=False),
-    _time("not_before_time", nullable=False),
-    _time("leased_until_time"),
+    time_column("created_time", nullable=False),
+    time_column("not_before_time", nullable=False),
+    time_column("leased_until_time"),
     Column("lease_token", Uuid),
     # The person's change number that the lease showed; an outcome counts only if no later
     # change made the delivery due.
@@ -256,21 +259,21 @@ message = Table(
     Column("reason_code", Text),
     Column("recipient", Text),
     Column("receipt_token", Uuid, nullable=False, unique=True),
-    _time("created_time", nullable=False),
-    _time("not_before_time", nullable=False),
-    _time("leased_until_time"),
+    time_column("created_time", nullable=False),
+    time_column("not_before_time", nullable=False),
+    time_column("leased_until_time"),
     Column("lease_token", Uuid),
     Column("failed_attempts", Integer, nullable=False),
     Column("gateway", Text),
     Column("gateway_message_id", Text),
-    _time("sent_time"),
-    _time("delivered_time"),
+    time_column("sent_time"),
+    time_column("delivered_time"),
     # W3C traceparent of the call that caused it.
     Column("trace_parent", Text),
-    _one_of("kind", "MAILBOX_CHOSEN"),
-    _one_of("channel", "SMS"),
-    _one_of("language", "nb", "nn", "en", "se"),
-    _one_of("state", "QUEUED", "SENT", "DELIVERED", "FAILED", "SUPPRESSED", "SUPERSEDED"),
+    one_of("kind", "MAILBOX_CHOSEN"),
+    one_of("channel", "SMS"),
+    one_of("language", "nb", "nn", "en", "se"),
+    one_of("state", "QUEUED", "SENT", "DELIVERED", "FAILED", "SUPPRESSED", "SUPERSEDED"),
     UniqueConstraint("change_number", "kind"),
     Index("message_due_idx", "channel", "not_before_time", postgresql_where=text("state = 'QUEUED'")),
 )
@@ -286,8 +289,8 @@ person_import = Table(
     Column("loaded_count", BigInteger, nullable=False),
     Column("present_count", BigInteger, nullable=False),
     Column("rejected_count", BigInteger, nullable=False),
-    _time("created_time", nullable=False),
-    _time("finished_time"),
+    time_column("created_time", nullable=False),
+    time_column("finished_time"),
 )
 
 # The change numbers that an import took: by them a row that comes twice is told from one whose
@@ -316,7 +319,7 @@ certificate_counter = Table(
     metadata,
     Column("id", SmallInteger, primary_key=True),
     Column("last_change_number", BigInteger, nullable=False),
-    _time("warned_time"),
+    time_column("warned_time"),
     CheckConstraint("id = 1", name="one_row"),
 )
 
@@ -329,14 +332,14 @@ certificate = Table(
     Column("organisation_number", Text, nullable=False),
     Column("der", LargeBinary, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
-    _time("valid_from_time", nullable=False),
-    _time("valid_until_time", nullable=False),
-    _time("use_from_time", nullable=False),
-    _time("added_time", nullable=False),
+    time_column("valid_from_time", nullable=False),
+    time_column("valid_until_time", nullable=False),
+    time_column("use_from_time", nullable=False),
+    time_column("added_time", nullable=False),
     Column("added_change_number", BigInteger, nullable=False, unique=True),
-    _time("retired_time"),
+    time_column("retired_time"),
     Column("retired_change_number", BigInteger, unique=True),
-    _one_of("use", "MAILBOX", "PRINT"),
+    one_of("use", "MAILBOX", "PRINT"),
     CheckConstraint("(retired_time IS NULL) = (retired_change_number IS NULL)", name="retired"),
     UniqueConstraint("use", "sha256"),
 )

@@ -106,19 +106,20 @@ def bad_values(field: FieldDescriptor, valid: Any) -> list[Any]:
 
 
 def holder(request: Message, path: _Path) -> Any:
-    """The message in the request that holds the field; the first of each repeated one."""
+    """The message in the request that holds the field; the first, perhaps new, of each repeated one."""
     message: Any = request
     for field in path[:-1]:
         message = getattr(message, field.name)
         if field.is_repeated:
-            message = message[0]
+            message = message[0] if message else message.add()
     return message
 
 
 def spoilt(request: Any, path: _Path) -> Iterator[tuple[Any, Any]]:
     """Copies of the request, each with one bad value in the field, and that value."""
-    field = path[-1]
-    present = getattr(holder(request, path), field.name)
+    field, read = path[-1], type(request)()
+    read.CopyFrom(request)
+    present = getattr(holder(read, path), field.name)
     valid = present if not field.is_repeated else present[0] if present else _empty(field)
     for value in bad_values(field, valid):
         copy = type(request)()

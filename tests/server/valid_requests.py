@@ -28,6 +28,7 @@ from tests.certificates import organisation_certificate
 from tests.people import DIGIPOST, EBOKS, KARI, NIELS, OLA, PUBLIC_BODY, register_request, request_id
 from tests.people import synthetic_identifiers as people
 from tests.server.rpcs import Rpcs
+from tests.server.valid_sweep_requests import valid_sweep_requests
 
 LOG_IN_SERVICE = f"log-in-service/{PUBLIC_BODY}"
 PUBLIC = f"public-body/{PUBLIC_BODY}"
@@ -133,6 +134,7 @@ def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
         | _of_adapters(delivery, message)
         | _of_staff(delivery.delivery_id, message.message_id, _import_begun(rpcs))
         | _of_certificates(_print_certificate(rpcs))
+        | {rpc: Valid(*valid) for rpc, valid in valid_sweep_requests(rpcs, ADMINISTRATOR).items()}
     )
 
 

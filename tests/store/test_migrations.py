@@ -13,7 +13,7 @@ from server.encoded_person import encode_person
 from server.store import private_postgres, schema
 from server.store.schema import UnsafeDatabase
 from server.store.store import Store
-from server.store.tables import metadata
+from server.store.sweep_tables import sweep
 from tests.open_folder import open_folder
 from tests.store import steps
 from tests.store.conftest import connect
@@ -51,10 +51,10 @@ def empty(empty_database_url: str) -> Iterator[Connection]:
 def test_the_migrations_build_the_tables_of_the_code(
     database_url: str, empty_database_url: str, migrated: Connection
 ) -> None:
-    assert compare_metadata(MigrationContext.configure(migrated), metadata) == []
+    assert compare_metadata(MigrationContext.configure(migrated), sweep.metadata) == []
 
     engine = create_engine(empty_database_url, poolclass=NullPool)
-    metadata.create_all(engine)
+    sweep.metadata.create_all(engine)
     assert len(_catalog(database_url)) > 100
     assert _catalog(database_url) ^ _catalog(empty_database_url) == set()
 

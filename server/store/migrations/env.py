@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from server.store.tables import metadata
+from server.store.sweep_tables import sweep
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=sweep.metadata,
     transaction_per_migration=True,
 )
 with context.begin_transaction():

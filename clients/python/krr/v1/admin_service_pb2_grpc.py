@@ -7,6 +7,7 @@ from krr.v1 import admin_service_pb2 as krr_dot_v1_dot_admin__service__pb2
 from krr.v1 import certificate_pb2 as krr_dot_v1_dot_certificate__pb2
 from krr.v1 import person_import_pb2 as krr_dot_v1_dot_person__import__pb2
 from krr.v1 import statistics_pb2 as krr_dot_v1_dot_statistics__pb2
+from krr.v1 import sweep_pb2 as krr_dot_v1_dot_sweep__pb2
 
 GRPC_GENERATED_VERSION = '1.80.0'
 GRPC_VERSION = grpc.__version__
@@ -108,6 +109,31 @@ class AdminServiceStub(object):
                 '/krr.v1.AdminService/ListCertificates',
                 request_serializer=krr_dot_v1_dot_certificate__pb2.ListCertificatesRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_certificate__pb2.ListCertificatesResponse.FromString,
+                _registered_method=True)
+        self.StartSweep = channel.unary_unary(
+                '/krr.v1.AdminService/StartSweep',
+                request_serializer=krr_dot_v1_dot_sweep__pb2.StartSweepRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_sweep__pb2.StartSweepResponse.FromString,
+                _registered_method=True)
+        self.EndSweep = channel.unary_unary(
+                '/krr.v1.AdminService/EndSweep',
+                request_serializer=krr_dot_v1_dot_sweep__pb2.EndSweepRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_sweep__pb2.EndSweepResponse.FromString,
+                _registered_method=True)
+        self.GetSweep = channel.unary_unary(
+                '/krr.v1.AdminService/GetSweep',
+                request_serializer=krr_dot_v1_dot_sweep__pb2.GetSweepRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_sweep__pb2.GetSweepResponse.FromString,
+                _registered_method=True)
+        self.ListSweeps = channel.unary_unary(
+                '/krr.v1.AdminService/ListSweeps',
+                request_serializer=krr_dot_v1_dot_sweep__pb2.ListSweepsRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_sweep__pb2.ListSweepsResponse.FromString,
+                _registered_method=True)
+        self.ListDifferences = channel.unary_unary(
+                '/krr.v1.AdminService/ListDifferences',
+                request_serializer=krr_dot_v1_dot_sweep__pb2.ListDifferencesRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_sweep__pb2.ListDifferencesResponse.FromString,
                 _registered_method=True)
 
 
@@ -228,6 +254,43 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartSweep(self, request, context):
+        """Begins to compare the register with an operator's side, as fast as its adapter reads there;
+        a running sweep of the operator ends. UNKNOWN_OPERATOR where no operator has the adapter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSweep(self, request, context):
+        """Ends a sweep; what it repaired stays so. UNKNOWN_SWEEP where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSweep(self, request, context):
+        """Tells how far a sweep has come. UNKNOWN_SWEEP where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSweeps(self, request, context):
+        """Lists sweeps, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDifferences(self, request, context):
+        """Lists what a sweep found to differ, in the order in which it did. UNKNOWN_SWEEP where there
+        is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -300,6 +363,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListCertificates,
                     request_deserializer=krr_dot_v1_dot_certificate__pb2.ListCertificatesRequest.FromString,
                     response_serializer=krr_dot_v1_dot_certificate__pb2.ListCertificatesResponse.SerializeToString,
+            ),
+            'StartSweep': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartSweep,
+                    request_deserializer=krr_dot_v1_dot_sweep__pb2.StartSweepRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_sweep__pb2.StartSweepResponse.SerializeToString,
+            ),
+            'EndSweep': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSweep,
+                    request_deserializer=krr_dot_v1_dot_sweep__pb2.EndSweepRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_sweep__pb2.EndSweepResponse.SerializeToString,
+            ),
+            'GetSweep': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSweep,
+                    request_deserializer=krr_dot_v1_dot_sweep__pb2.GetSweepRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_sweep__pb2.GetSweepResponse.SerializeToString,
+            ),
+            'ListSweeps': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSweeps,
+                    request_deserializer=krr_dot_v1_dot_sweep__pb2.ListSweepsRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_sweep__pb2.ListSweepsResponse.SerializeToString,
+            ),
+            'ListDifferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDifferences,
+                    request_deserializer=krr_dot_v1_dot_sweep__pb2.ListDifferencesRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_sweep__pb2.ListDifferencesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -682,6 +770,141 @@ class AdminService(object):
             '/krr.v1.AdminService/ListCertificates',
             krr_dot_v1_dot_certificate__pb2.ListCertificatesRequest.SerializeToString,
             krr_dot_v1_dot_certificate__pb2.ListCertificatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartSweep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/StartSweep',
+            krr_dot_v1_dot_sweep__pb2.StartSweepRequest.SerializeToString,
+            krr_dot_v1_dot_sweep__pb2.StartSweepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSweep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/EndSweep',
+            krr_dot_v1_dot_sweep__pb2.EndSweepRequest.SerializeToString,
+            krr_dot_v1_dot_sweep__pb2.EndSweepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSweep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/GetSweep',
+            krr_dot_v1_dot_sweep__pb2.GetSweepRequest.SerializeToString,
+            krr_dot_v1_dot_sweep__pb2.GetSweepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSweeps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/ListSweeps',
+            krr_dot_v1_dot_sweep__pb2.ListSweepsRequest.SerializeToString,
+            krr_dot_v1_dot_sweep__pb2.ListSweepsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDifferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/ListDifferences',
+            krr_dot_v1_dot_sweep__pb2.ListDifferencesRequest.SerializeToString,
+            krr_dot_v1_dot_sweep__pb2.ListDifferencesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,6 +9,7 @@ from krr.v1 import admin_service_pb2 as _admin_service_pb2
 from krr.v1 import certificate_pb2 as _certificate_pb2
 from krr.v1 import person_import_pb2 as _person_import_pb2
 from krr.v1 import statistics_pb2 as _statistics_pb2
+from krr.v1 import sweep_pb2 as _sweep_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -85,6 +86,20 @@ class AdminServiceStub:
     """Takes a certificate out of use at once and for ever. It stays in the history."""
     ListCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.ListCertificatesRequest, _certificate_pb2.ListCertificatesResponse]
     """Lists all certificates that ever were."""
+    StartSweep: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.StartSweepRequest, _sweep_pb2.StartSweepResponse]
+    """Begins to compare the register with an operator's side, as fast as its adapter reads there;
+    a running sweep of the operator ends. UNKNOWN_OPERATOR where no operator has the adapter.
+    """
+    EndSweep: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.EndSweepRequest, _sweep_pb2.EndSweepResponse]
+    """Ends a sweep; what it repaired stays so. UNKNOWN_SWEEP where there is none."""
+    GetSweep: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.GetSweepRequest, _sweep_pb2.GetSweepResponse]
+    """Tells how far a sweep has come. UNKNOWN_SWEEP where there is none."""
+    ListSweeps: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.ListSweepsRequest, _sweep_pb2.ListSweepsResponse]
+    """Lists sweeps, newest first."""
+    ListDifferences: _grpc.UnaryUnaryMultiCallable[_sweep_pb2.ListDifferencesRequest, _sweep_pb2.ListDifferencesResponse]
+    """Lists what a sweep found to differ, in the order in which it did. UNKNOWN_SWEEP where there
+    is none.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -140,6 +155,20 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Takes a certificate out of use at once and for ever. It stays in the history."""
     ListCertificates: _aio.UnaryUnaryMultiCallable[_certificate_pb2.ListCertificatesRequest, _certificate_pb2.ListCertificatesResponse]  # type: ignore[assignment]
     """Lists all certificates that ever were."""
+    StartSweep: _aio.UnaryUnaryMultiCallable[_sweep_pb2.StartSweepRequest, _sweep_pb2.StartSweepResponse]  # type: ignore[assignment]
+    """Begins to compare the register with an operator's side, as fast as its adapter reads there;
+    a running sweep of the operator ends. UNKNOWN_OPERATOR where no operator has the adapter.
+    """
+    EndSweep: _aio.UnaryUnaryMultiCallable[_sweep_pb2.EndSweepRequest, _sweep_pb2.EndSweepResponse]  # type: ignore[assignment]
+    """Ends a sweep; what it repaired stays so. UNKNOWN_SWEEP where there is none."""
+    GetSweep: _aio.UnaryUnaryMultiCallable[_sweep_pb2.GetSweepRequest, _sweep_pb2.GetSweepResponse]  # type: ignore[assignment]
+    """Tells how far a sweep has come. UNKNOWN_SWEEP where there is none."""
+    ListSweeps: _aio.UnaryUnaryMultiCallable[_sweep_pb2.ListSweepsRequest, _sweep_pb2.ListSweepsResponse]  # type: ignore[assignment]
+    """Lists sweeps, newest first."""
+    ListDifferences: _aio.UnaryUnaryMultiCallable[_sweep_pb2.ListDifferencesRequest, _sweep_pb2.ListDifferencesResponse]  # type: ignore[assignment]
+    """Lists what a sweep found to differ, in the order in which it did. UNKNOWN_SWEEP where there
+    is none.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the register's own staff does. Nothing here shows personal data, and none of it
@@ -276,5 +305,49 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_pb2.ListCertificatesResponse, _abc.Awaitable[_certificate_pb2.ListCertificatesResponse]]:
         """Lists all certificates that ever were."""
+
+    @_abc_1.abstractmethod
+    def StartSweep(
+        self,
+        request: _sweep_pb2.StartSweepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweep_pb2.StartSweepResponse, _abc.Awaitable[_sweep_pb2.StartSweepResponse]]:
+        """Begins to compare the register with an operator's side, as fast as its adapter reads there;
+        a running sweep of the operator ends. UNKNOWN_OPERATOR where no operator has the adapter.
+        """
+
+    @_abc_1.abstractmethod
+    def EndSweep(
+        self,
+        request: _sweep_pb2.EndSweepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweep_pb2.EndSweepResponse, _abc.Awaitable[_sweep_pb2.EndSweepResponse]]:
+        """Ends a sweep; what it repaired stays so. UNKNOWN_SWEEP where there is none."""
+
+    @_abc_1.abstractmethod
+    def GetSweep(
+        self,
+        request: _sweep_pb2.GetSweepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweep_pb2.GetSweepResponse, _abc.Awaitable[_sweep_pb2.GetSweepResponse]]:
+        """Tells how far a sweep has come. UNKNOWN_SWEEP where there is none."""
+
+    @_abc_1.abstractmethod
+    def ListSweeps(
+        self,
+        request: _sweep_pb2.ListSweepsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweep_pb2.ListSweepsResponse, _abc.Awaitable[_sweep_pb2.ListSweepsResponse]]:
+        """Lists sweeps, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListDifferences(
+        self,
+        request: _sweep_pb2.ListDifferencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sweep_pb2.ListDifferencesResponse, _abc.Awaitable[_sweep_pb2.ListDifferencesResponse]]:
+        """Lists what a sweep found to differ, in the order in which it did. UNKNOWN_SWEEP where there
+        is none.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -72,6 +72,8 @@ class _ChangedByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangedBy.V
     """The register's staff."""
     CHANGED_BY_REGISTER: _ChangedBy.ValueType  # 5
     """The register itself, such as when it found a value to be shared."""
+    CHANGED_BY_RECONCILIATION: _ChangedBy.ValueType  # 6
+    """The register, after it compared itself with a mailbox operator."""
 
 class ChangedBy(_ChangedBy, metaclass=_ChangedByEnumTypeWrapper):
     """What kind of caller changed an entry."""
@@ -88,6 +90,8 @@ CHANGED_BY_ADMINISTRATOR: ChangedBy.ValueType  # 4
 """The register's staff."""
 CHANGED_BY_REGISTER: ChangedBy.ValueType  # 5
 """The register itself, such as when it found a value to be shared."""
+CHANGED_BY_RECONCILIATION: ChangedBy.ValueType  # 6
+"""The register, after it compared itself with a mailbox operator."""
 Global___ChangedBy: _TypeAlias = ChangedBy  # noqa: Y015
 
 @_typing.final
@@ -747,7 +751,8 @@ class HistoryEntry(_message.Message):
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of what changed: status, reserved, language, mailboxes, chosen, email, mobile,
-        email_shared, mobile_shared, identifier.
+        email_shared, mobile_shared, identifier; operator_side where an operator had not followed
+        the choice and was told of it again.
         """
 
     def __init__(

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from krr.v1 import person_pb2 as krr_dot_v1_dot_person__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkrr/v1/delivery_service.proto\x12\x06krr.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x13krr/v1/person.proto\"c\n\x16LeaseDeliveriesRequest\x12\x16\n\x0emax_deliveries\x18\x01 \x01(\x05\x12\x31\n\x0elease_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"?\n\x17LeaseDeliveriesResponse\x12$\n\ndeliveries\x18\x01 \x03(\x0b\x32\x10.krr.v1.Delivery\"\xe4\x01\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\x03\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x12\n\nidentifier\x18\x03 \x01(\t\x12\x1c\n\x14receives_public_mail\x18\x04 \x01(\x08\x12\x17\n\x0fmailbox_address\x18\x05 \x01(\t\x12\x15\n\rchange_number\x18\x06 \x01(\x03\x12\x17\n\x0f\x66\x61iled_attempts\x18\x07 \x01(\x05\x12\x14\n\x0ctrace_parent\x18\x08 \x01(\t\x12\x1d\n\x15\x65\x61rlier_lease_ran_out\x18\t \x01(\x08\"\xc5\x01\n\x15\x46inishDeliveryRequest\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\x03\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12$\n\x04\x64one\x18\x03 \x01(\x0b\x32\x14.krr.v1.DeliveryDoneH\x00\x12%\n\ttry_later\x18\x04 \x01(\x0b\x32\x10.krr.v1.TryLaterH\x00\x12*\n\x07refused\x18\x05 \x01(\x0b\x32\x17.krr.v1.DeliveryRefusedH\x00\x42\t\n\x07outcome\"\x0e\n\x0c\x44\x65liveryDone\"H\n\x08TryLater\x12(\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nerror_code\x18\x02 \x01(\t\"%\n\x0f\x44\x65liveryRefused\x12\x12\n\nerror_code\x18\x01 \x01(\t\"\x18\n\x16\x46inishDeliveryResponse\"\x81\x01\n\x14LeaseMessagesRequest\x12 \n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x0f.krr.v1.Channel\x12\x14\n\x0cmax_messages\x18\x02 \x01(\x05\x12\x31\n\x0elease_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\":\n\x15LeaseMessagesResponse\x12!\n\x08messages\x18\x01 \x03(\x0b\x32\x0f.krr.v1.Message\"\x83\x02\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12!\n\x04kind\x18\x03 \x01(\x0e\x32\x13.krr.v1.MessageKind\x12\"\n\x08language\x18\x04 \x01(\x0e\x32\x10.krr.v1.Language\x12\x11\n\trecipient\x18\x05 \x01(\t\x12\x15\n\roperator_name\x18\x06 \x01(\t\x12\x18\n\x10synthetic_person\x18\x07 \x01(\x08\x12\x15\n\rreceipt_token\x18\x08 \x01(\t\x12\x17\n\x0f\x66\x61iled_attempts\x18\t \x01(\x05\x12\x14\n\x0ctrace_parent\x18\n \x01(\t\"\xbf\x01\n\x14\x46inishMessageRequest\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12#\n\x04sent\x18\x03 \x01(\x0b\x32\x13.krr.v1.MessageSentH\x00\x12%\n\ttry_later\x18\x04 \x01(\x0b\x32\x10.krr.v1.TryLaterH\x00\x12\'\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x15.krr.v1.MessageFailedH\x00\x42\t\n\x07outcome\":\n\x0bMessageSent\x12\x0f\n\x07gateway\x18\x01 \x01(\t\x12\x1a\n\x12gateway_message_id\x18\x02 \x01(\t\"#\n\rMessageFailed\x12\x12\n\nerror_code\x18\x01 \x01(\t\"\x17\n\x15\x46inishMessageResponse\"\x90\x01\n\x14RecordReceiptRequest\x12\x15\n\rreceipt_token\x18\x01 \x01(\t\x12-\n\tdelivered\x18\x02 \x01(\x0b\x32\x18.krr.v1.MessageDeliveredH\x00\x12\'\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x15.krr.v1.MessageFailedH\x00\x42\t\n\x07outcome\"\x12\n\x10MessageDelivered\"\x17\n\x15RecordReceiptResponse*3\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HANNEL_SMS\x10\x01*L\n\x0bMessageKind\x12\x1c\n\x18MESSAGE_KIND_UNSPECIFIED\x10\x00\x12\x1f\n\x1bMESSAGE_KIND_MAILBOX_CHOSEN\x10\x01\x32\xa5\x03\n\x0f\x44\x65liveryService\x12R\n\x0fLeaseDeliveries\x12\x1e.krr.v1.LeaseDeliveriesRequest\x1a\x1f.krr.v1.LeaseDeliveriesResponse\x12O\n\x0e\x46inishDelivery\x12\x1d.krr.v1.FinishDeliveryRequest\x1a\x1e.krr.v1.FinishDeliveryResponse\x12L\n\rLeaseMessages\x12\x1c.krr.v1.LeaseMessagesRequest\x1a\x1d.krr.v1.LeaseMessagesResponse\x12L\n\rFinishMessage\x12\x1c.krr.v1.FinishMessageRequest\x1a\x1d.krr.v1.FinishMessageResponse\x12Q\n\rRecordReceipt\x12\x1c.krr.v1.RecordReceiptRequest\x1a\x1d.krr.v1.RecordReceiptResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkrr/v1/delivery_service.proto\x12\x06krr.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x13krr/v1/person.proto\"c\n\x16LeaseDeliveriesRequest\x12\x16\n\x0emax_deliveries\x18\x01 \x01(\x05\x12\x31\n\x0elease_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"?\n\x17LeaseDeliveriesResponse\x12$\n\ndeliveries\x18\x01 \x03(\x0b\x32\x10.krr.v1.Delivery\"\xe4\x01\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\x03\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x12\n\nidentifier\x18\x03 \x01(\t\x12\x1c\n\x14receives_public_mail\x18\x04 \x01(\x08\x12\x17\n\x0fmailbox_address\x18\x05 \x01(\t\x12\x15\n\rchange_number\x18\x06 \x01(\x03\x12\x17\n\x0f\x66\x61iled_attempts\x18\x07 \x01(\x05\x12\x14\n\x0ctrace_parent\x18\x08 \x01(\t\x12\x1d\n\x15\x65\x61rlier_lease_ran_out\x18\t \x01(\x08\"\xc5\x01\n\x15\x46inishDeliveryRequest\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\x03\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12$\n\x04\x64one\x18\x03 \x01(\x0b\x32\x14.krr.v1.DeliveryDoneH\x00\x12%\n\ttry_later\x18\x04 \x01(\x0b\x32\x10.krr.v1.TryLaterH\x00\x12*\n\x07refused\x18\x05 \x01(\x0b\x32\x17.krr.v1.DeliveryRefusedH\x00\x42\t\n\x07outcome\"\x0e\n\x0c\x44\x65liveryDone\"H\n\x08TryLater\x12(\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nerror_code\x18\x02 \x01(\t\"%\n\x0f\x44\x65liveryRefused\x12\x12\n\nerror_code\x18\x01 \x01(\t\"\x18\n\x16\x46inishDeliveryResponse\"}\n\x17LeaseComparisonsRequest\x12\x17\n\x0fmax_comparisons\x18\x01 \x01(\x05\x12\x31\n\x0elease_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0elists_accounts\x18\x03 \x01(\x08\"C\n\x18LeaseComparisonsResponse\x12\'\n\x0b\x63omparisons\x18\x01 \x03(\x0b\x32\x12.krr.v1.Comparison\"\xa3\x01\n\nComparison\x12\x15\n\rcomparison_id\x18\x01 \x01(\x03\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x17\n\x0f\x66\x61iled_attempts\x18\x03 \x01(\x05\x12\x14\n\nidentifier\x18\x04 \x01(\tH\x00\x12/\n\x0e\x61\x63\x63ounts_after\x18\x05 \x01(\x0b\x32\x15.krr.v1.AccountsAfterH\x00\x42\t\n\x07subject\"#\n\rAccountsAfter\x12\x12\n\nidentifier\x18\x01 \x01(\t\"\xc9\x01\n\x17\x46inishComparisonRequest\x12\x15\n\rcomparison_id\x18\x01 \x01(\x03\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12&\n\x07\x61\x63\x63ount\x18\x03 \x01(\x0b\x32\x13.krr.v1.AccountReadH\x00\x12(\n\x08\x61\x63\x63ounts\x18\x04 \x01(\x0b\x32\x14.krr.v1.AccountsReadH\x00\x12%\n\ttry_later\x18\x05 \x01(\x0b\x32\x10.krr.v1.TryLaterH\x00\x42\t\n\x07outcome\"\xb7\x01\n\x0b\x41\x63\x63ountRead\x12\x1c\n\x14receives_public_mail\x18\x01 \x01(\x08\x12\x1b\n\x0e\x61\x63\x63ount_exists\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x1c\n\x0fmailbox_address\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0cH\x02\x88\x01\x01\x42\x11\n\x0f_account_existsB\x12\n\x10_mailbox_addressB\x0e\n\x0c_certificate\"H\n\x0c\x41\x63\x63ountsRead\x12\'\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x15.krr.v1.ListedAccount\x12\x0f\n\x07is_last\x18\x02 \x01(\x08\"I\n\rListedAccount\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12$\n\x07\x61\x63\x63ount\x18\x02 \x01(\x0b\x32\x13.krr.v1.AccountRead\"\x1a\n\x18\x46inishComparisonResponse\"\x81\x01\n\x14LeaseMessagesRequest\x12 \n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x0f.krr.v1.Channel\x12\x14\n\x0cmax_messages\x18\x02 \x01(\x05\x12\x31\n\x0elease_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\":\n\x15LeaseMessagesResponse\x12!\n\x08messages\x18\x01 \x03(\x0b\x32\x0f.krr.v1.Message\"\x83\x02\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12!\n\x04kind\x18\x03 \x01(\x0e\x32\x13.krr.v1.MessageKind\x12\"\n\x08language\x18\x04 \x01(\x0e\x32\x10.krr.v1.Language\x12\x11\n\trecipient\x18\x05 \x01(\t\x12\x15\n\roperator_name\x18\x06 \x01(\t\x12\x18\n\x10synthetic_person\x18\x07 \x01(\x08\x12\x15\n\rreceipt_token\x18\x08 \x01(\t\x12\x17\n\x0f\x66\x61iled_attempts\x18\t \x01(\x05\x12\x14\n\x0ctrace_parent\x18\n \x01(\t\"\xbf\x01\n\x14\x46inishMessageRequest\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12#\n\x04sent\x18\x03 \x01(\x0b\x32\x13.krr.v1.MessageSentH\x00\x12%\n\ttry_later\x18\x04 \x01(\x0b\x32\x10.krr.v1.TryLaterH\x00\x12\'\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x15.krr.v1.MessageFailedH\x00\x42\t\n\x07outcome\":\n\x0bMessageSent\x12\x0f\n\x07gateway\x18\x01 \x01(\t\x12\x1a\n\x12gateway_message_id\x18\x02 \x01(\t\"#\n\rMessageFailed\x12\x12\n\nerror_code\x18\x01 \x01(\t\"\x17\n\x15\x46inishMessageResponse\"\x90\x01\n\x14RecordReceiptRequest\x12\x15\n\rreceipt_token\x18\x01 \x01(\t\x12-\n\tdelivered\x18\x02 \x01(\x0b\x32\x18.krr.v1.MessageDeliveredH\x00\x12\'\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x15.krr.v1.MessageFailedH\x00\x42\t\n\x07outcome\"\x12\n\x10MessageDelivered\"\x17\n\x15RecordReceiptResponse*3\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HANNEL_SMS\x10\x01*L\n\x0bMessageKind\x12\x1c\n\x18MESSAGE_KIND_UNSPECIFIED\x10\x00\x12\x1f\n\x1bMESSAGE_KIND_MAILBOX_CHOSEN\x10\x01\x32\xd3\x04\n\x0f\x44\x65liveryService\x12R\n\x0fLeaseDeliveries\x12\x1e.krr.v1.LeaseDeliveriesRequest\x1a\x1f.krr.v1.LeaseDeliveriesResponse\x12O\n\x0e\x46inishDelivery\x12\x1d.krr.v1.FinishDeliveryRequest\x1a\x1e.krr.v1.FinishDeliveryResponse\x12U\n\x10LeaseComparisons\x12\x1f.krr.v1.LeaseComparisonsRequest\x1a .krr.v1.LeaseComparisonsResponse\x12U\n\x10\x46inishComparison\x12\x1f.krr.v1.FinishComparisonRequest\x1a .krr.v1.FinishComparisonResponse\x12L\n\rLeaseMessages\x12\x1c.krr.v1.LeaseMessagesRequest\x1a\x1d.krr.v1.LeaseMessagesResponse\x12L\n\rFinishMessage\x12\x1c.krr.v1.FinishMessageRequest\x1a\x1d.krr.v1.FinishMessageResponse\x12Q\n\rRecordReceipt\x12\x1c.krr.v1.RecordReceiptRequest\x1a\x1d.krr.v1.RecordReceiptResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DELIVERYSERVICE'].methods_by_name['RecordReceipt']._loaded_options = None
   _globals['_DELIVERYSERVICE'].methods_by_name['RecordReceipt']._serialized_options = b'\220\002\002'
-  _globals['_CHANNEL']._serialized_start=1808
-  _globals['_CHANNEL']._serialized_end=1859
-  _globals['_MESSAGEKIND']._serialized_start=1861
-  _globals['_MESSAGEKIND']._serialized_end=1937
+  _globals['_CHANNEL']._serialized_start=2774
+  _globals['_CHANNEL']._serialized_end=2825
+  _globals['_MESSAGEKIND']._serialized_start=2827
+  _globals['_MESSAGEKIND']._serialized_end=2903
   _globals['_LEASEDELIVERIESREQUEST']._serialized_start=94
   _globals['_LEASEDELIVERIESREQUEST']._serialized_end=193
   _globals['_LEASEDELIVERIESRESPONSE']._serialized_start=195
@@ -55,26 +55,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELIVERYREFUSED']._serialized_end=818
   _globals['_FINISHDELIVERYRESPONSE']._serialized_start=820
   _globals['_FINISHDELIVERYRESPONSE']._serialized_end=844
-  _globals['_LEASEMESSAGESREQUEST']._serialized_start=847
-  _globals['_LEASEMESSAGESREQUEST']._serialized_end=976
-  _globals['_LEASEMESSAGESRESPONSE']._serialized_start=978
-  _globals['_LEASEMESSAGESRESPONSE']._serialized_end=1036
-  _globals['_MESSAGE']._serialized_start=1039
-  _globals['_MESSAGE']._serialized_end=1298
-  _globals['_FINISHMESSAGEREQUEST']._serialized_start=1301
-  _globals['_FINISHMESSAGEREQUEST']._serialized_end=1492
-  _globals['_MESSAGESENT']._serialized_start=1494
-  _globals['_MESSAGESENT']._serialized_end=1552
-  _globals['_MESSAGEFAILED']._serialized_start=1554
-  _globals['_MESSAGEFAILED']._serialized_end=1589
-  _globals['_FINISHMESSAGERESPONSE']._serialized_start=1591
-  _globals['_FINISHMESSAGERESPONSE']._serialized_end=1614
-  _globals['_RECORDRECEIPTREQUEST']._serialized_start=1617
-  _globals['_RECORDRECEIPTREQUEST']._serialized_end=1761
-  _globals['_MESSAGEDELIVERED']._serialized_start=1763
-  _globals['_MESSAGEDELIVERED']._serialized_end=1781
-  _globals['_RECORDRECEIPTRESPONSE']._serialized_start=1783
-  _globals['_RECORDRECEIPTRESPONSE']._serialized_end=1806
-  _globals['_DELIVERYSERVICE']._serialized_start=1940
-  _globals['_DELIVERYSERVICE']._serialized_end=2361
+  _globals['_LEASECOMPARISONSREQUEST']._serialized_start=846
+  _globals['_LEASECOMPARISONSREQUEST']._serialized_end=971
+  _globals['_LEASECOMPARISONSRESPONSE']._serialized_start=973
+  _globals['_LEASECOMPARISONSRESPONSE']._serialized_end=1040
+  _globals['_COMPARISON']._serialized_start=1043
+  _globals['_COMPARISON']._serialized_end=1206
+  _globals['_ACCOUNTSAFTER']._serialized_start=1208
+  _globals['_ACCOUNTSAFTER']._serialized_end=1243
+  _globals['_FINISHCOMPARISONREQUEST']._serialized_start=1246
+  _globals['_FINISHCOMPARISONREQUEST']._serialized_end=1447
+  _globals['_ACCOUNTREAD']._serialized_start=1450
+  _globals['_ACCOUNTREAD']._serialized_end=1633
+  _globals['_ACCOUNTSREAD']._serialized_start=1635
+  _globals['_ACCOUNTSREAD']._serialized_end=1707
+  _globals['_LISTEDACCOUNT']._serialized_start=1709
+  _globals['_LISTEDACCOUNT']._serialized_end=1782
+  _globals['_FINISHCOMPARISONRESPONSE']._serialized_start=1784
+  _globals['_FINISHCOMPARISONRESPONSE']._serialized_end=1810
+  _globals['_LEASEMESSAGESREQUEST']._serialized_start=1813
+  _globals['_LEASEMESSAGESREQUEST']._serialized_end=1942
+  _globals['_LEASEMESSAGESRESPONSE']._serialized_start=1944
+  _globals['_LEASEMESSAGESRESPONSE']._serialized_end=2002
+  _globals['_MESSAGE']._serialized_start=2005
+  _globals['_MESSAGE']._serialized_end=2264
+  _globals['_FINISHMESSAGEREQUEST']._serialized_start=2267
+  _globals['_FINISHMESSAGEREQUEST']._serialized_end=2458
+  _globals['_MESSAGESENT']._serialized_start=2460
+  _globals['_MESSAGESENT']._serialized_end=2518
+  _globals['_MESSAGEFAILED']._serialized_start=2520
+  _globals['_MESSAGEFAILED']._serialized_end=2555
+  _globals['_FINISHMESSAGERESPONSE']._serialized_start=2557
+  _globals['_FINISHMESSAGERESPONSE']._serialized_end=2580
+  _globals['_RECORDRECEIPTREQUEST']._serialized_start=2583
+  _globals['_RECORDRECEIPTREQUEST']._serialized_end=2727
+  _globals['_MESSAGEDELIVERED']._serialized_start=2729
+  _globals['_MESSAGEDELIVERED']._serialized_end=2747
+  _globals['_RECORDRECEIPTRESPONSE']._serialized_start=2749
+  _globals['_RECORDRECEIPTRESPONSE']._serialized_end=2772
+  _globals['_DELIVERYSERVICE']._serialized_start=2906
+  _globals['_DELIVERYSERVICE']._serialized_end=3501
 # @@protoc_insertion_point(module_scope)

@@ -304,6 +304,294 @@ class FinishDeliveryResponse(_message.Message):
 Global___FinishDeliveryResponse: _TypeAlias = FinishDeliveryResponse  # noqa: Y015
 
 @_typing.final
+class LeaseComparisonsRequest(_message.Message):
+    """Asks for comparisons."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_COMPARISONS_FIELD_NUMBER: _builtins.int
+    LEASE_DURATION_FIELD_NUMBER: _builtins.int
+    LISTS_ACCOUNTS_FIELD_NUMBER: _builtins.int
+    max_comparisons: _builtins.int
+    """How many at most, 1 to 100."""
+    lists_accounts: _builtins.bool
+    """True where the operator can list its accounts in parts: then whole parts are compared, and
+    single persons only where a part differs. False: each person is asked for.
+    """
+    @_builtins.property
+    def lease_duration(self) -> _duration_pb2.Duration:
+        """How long the lease lasts, 1 second to 10 minutes. The whole attempt must be shorter."""
+
+    def __init__(
+        self,
+        *,
+        max_comparisons: _builtins.int = ...,
+        lease_duration: _duration_pb2.Duration | None = ...,
+        lists_accounts: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_duration", b"lease_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_duration", b"lease_duration", "lists_accounts", b"lists_accounts", "max_comparisons", b"max_comparisons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseComparisonsRequest: _TypeAlias = LeaseComparisonsRequest  # noqa: Y015
+
+@_typing.final
+class LeaseComparisonsResponse(_message.Message):
+    """Leased comparisons."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPARISONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Comparison]:
+        """Empty where no sweep runs, or it has time."""
+
+    def __init__(
+        self,
+        *,
+        comparisons: _abc.Iterable[Global___Comparison] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseComparisonsResponse: _TypeAlias = LeaseComparisonsResponse  # noqa: Y015
+
+@_typing.final
+class Comparison(_message.Message):
+    """What to read at the operator. Reading changes nothing there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPARISON_ID_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    ACCOUNTS_AFTER_FIELD_NUMBER: _builtins.int
+    comparison_id: _builtins.int
+    """Names the comparison."""
+    lease_token: _builtins.str
+    """Proves the lease."""
+    failed_attempts: _builtins.int
+    """How many attempts failed."""
+    identifier: _builtins.str
+    """The account of the person with this identifier."""
+    @_builtins.property
+    def accounts_after(self) -> Global___AccountsAfter:
+        """The next part of the operator's list, by rising identifier."""
+
+    def __init__(
+        self,
+        *,
+        comparison_id: _builtins.int = ...,
+        lease_token: _builtins.str = ...,
+        failed_attempts: _builtins.int = ...,
+        identifier: _builtins.str = ...,
+        accounts_after: Global___AccountsAfter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accounts_after", b"accounts_after", "identifier", b"identifier", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts_after", b"accounts_after", "comparison_id", b"comparison_id", "failed_attempts", b"failed_attempts", "identifier", b"identifier", "lease_token", b"lease_token", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["identifier", "accounts_after"]  # noqa: Y015
+    _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
+
+Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
+
+@_typing.final
+class AccountsAfter(_message.Message):
+    """A part of an operator's list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    identifier: _builtins.str
+    """The part begins with the first identifier above this one; empty for the first of all."""
+    def __init__(
+        self,
+        *,
+        identifier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccountsAfter: _TypeAlias = AccountsAfter  # noqa: Y015
+
+@_typing.final
+class FinishComparisonRequest(_message.Message):
+    """Ends the lease of a comparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPARISON_ID_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    TRY_LATER_FIELD_NUMBER: _builtins.int
+    comparison_id: _builtins.int
+    """From the lease."""
+    lease_token: _builtins.str
+    """From the lease."""
+    @_builtins.property
+    def account(self) -> Global___AccountRead:
+        """The person's account."""
+
+    @_builtins.property
+    def accounts(self) -> Global___AccountsRead:
+        """A part of the list."""
+
+    @_builtins.property
+    def try_later(self) -> Global___TryLater:
+        """It may work later. What could not be read is never taken for absent."""
+
+    def __init__(
+        self,
+        *,
+        comparison_id: _builtins.int = ...,
+        lease_token: _builtins.str = ...,
+        account: Global___AccountRead | None = ...,
+        accounts: Global___AccountsRead | None = ...,
+        try_later: Global___TryLater | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "accounts", b"accounts", "outcome", b"outcome", "try_later", b"try_later"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "accounts", b"accounts", "comparison_id", b"comparison_id", "lease_token", b"lease_token", "outcome", b"outcome", "try_later", b"try_later"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["account", "accounts", "try_later"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___FinishComparisonRequest: _TypeAlias = FinishComparisonRequest  # noqa: Y015
+
+@_typing.final
+class AccountRead(_message.Message):
+    """What the operator says of one person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVES_PUBLIC_MAIL_FIELD_NUMBER: _builtins.int
+    ACCOUNT_EXISTS_FIELD_NUMBER: _builtins.int
+    MAILBOX_ADDRESS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    receives_public_mail: _builtins.bool
+    """Whether this operator receives the person's public mail; false where there is no account."""
+    account_exists: _builtins.bool
+    """Whether the person has an account; absent where the operator does not tell."""
+    mailbox_address: _builtins.str
+    """The mailbox address; absent where the operator does not tell."""
+    certificate: _builtins.bytes
+    """The person's own certificate, X.509 in DER, empty for none; absent where the operator does
+    not tell.
+    """
+    def __init__(
+        self,
+        *,
+        receives_public_mail: _builtins.bool = ...,
+        account_exists: _builtins.bool | None = ...,
+        mailbox_address: _builtins.str | None = ...,
+        certificate: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_account_exists", b"_account_exists", "_certificate", b"_certificate", "_mailbox_address", b"_mailbox_address", "account_exists", b"account_exists", "certificate", b"certificate", "mailbox_address", b"mailbox_address"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_exists", b"_account_exists", "_certificate", b"_certificate", "_mailbox_address", b"_mailbox_address", "account_exists", b"account_exists", "certificate", b"certificate", "mailbox_address", b"mailbox_address", "receives_public_mail", b"receives_public_mail"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__account_exists: _TypeAlias = _typing.Literal["account_exists"]  # noqa: Y015
+    _WhichOneofArgType__account_exists: _TypeAlias = _typing.Literal["_account_exists", b"_account_exists"]  # noqa: Y015
+    _WhichOneofReturnType__certificate: _TypeAlias = _typing.Literal["certificate"]  # noqa: Y015
+    _WhichOneofArgType__certificate: _TypeAlias = _typing.Literal["_certificate", b"_certificate"]  # noqa: Y015
+    _WhichOneofReturnType__mailbox_address: _TypeAlias = _typing.Literal["mailbox_address"]  # noqa: Y015
+    _WhichOneofArgType__mailbox_address: _TypeAlias = _typing.Literal["_mailbox_address", b"_mailbox_address"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__account_exists) -> _WhichOneofReturnType__account_exists | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__certificate) -> _WhichOneofReturnType__certificate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mailbox_address) -> _WhichOneofReturnType__mailbox_address | None: ...
+
+Global___AccountRead: _TypeAlias = AccountRead  # noqa: Y015
+
+@_typing.final
+class AccountsRead(_message.Message):
+    """A part of an operator's list: all its accounts between the identifier asked for and the last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    IS_LAST_FIELD_NUMBER: _builtins.int
+    is_last: _builtins.bool
+    """True where the operator has no account above the last of these."""
+    @_builtins.property
+    def accounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedAccount]:
+        """By rising identifier, each above the one asked for; at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        accounts: _abc.Iterable[Global___ListedAccount] | None = ...,
+        is_last: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "is_last", b"is_last"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccountsRead: _TypeAlias = AccountsRead  # noqa: Y015
+
+@_typing.final
+class ListedAccount(_message.Message):
+    """One account of an operator's list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    identifier: _builtins.str
+    """The person's identifier."""
+    @_builtins.property
+    def account(self) -> Global___AccountRead:
+        """What the operator says of it; account_exists is not looked at."""
+
+    def __init__(
+        self,
+        *,
+        identifier: _builtins.str = ...,
+        account: Global___AccountRead | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "identifier", b"identifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListedAccount: _TypeAlias = ListedAccount  # noqa: Y015
+
+@_typing.final
+class FinishComparisonResponse(_message.Message):
+    """Empty: the outcome is recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishComparisonResponse: _TypeAlias = FinishComparisonResponse  # noqa: Y015
+
+@_typing.final
 class LeaseMessagesRequest(_message.Message):
     """Asks for messages."""
 

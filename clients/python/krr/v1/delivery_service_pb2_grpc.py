@@ -47,6 +47,16 @@ class DeliveryServiceStub(object):
                 request_serializer=krr_dot_v1_dot_delivery__service__pb2.FinishDeliveryRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_delivery__service__pb2.FinishDeliveryResponse.FromString,
                 _registered_method=True)
+        self.LeaseComparisons = channel.unary_unary(
+                '/krr.v1.DeliveryService/LeaseComparisons',
+                request_serializer=krr_dot_v1_dot_delivery__service__pb2.LeaseComparisonsRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_delivery__service__pb2.LeaseComparisonsResponse.FromString,
+                _registered_method=True)
+        self.FinishComparison = channel.unary_unary(
+                '/krr.v1.DeliveryService/FinishComparison',
+                request_serializer=krr_dot_v1_dot_delivery__service__pb2.FinishComparisonRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_delivery__service__pb2.FinishComparisonResponse.FromString,
+                _registered_method=True)
         self.LeaseMessages = channel.unary_unary(
                 '/krr.v1.DeliveryService/LeaseMessages',
                 request_serializer=krr_dot_v1_dot_delivery__service__pb2.LeaseMessagesRequest.SerializeToString,
@@ -87,6 +97,23 @@ class DeliveryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LeaseComparisons(self, request, context):
+        """Leases comparisons of the running sweep of the operator, recently changed persons first. A
+        register that is due for one begins it by this call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishComparison(self, request, context):
+        """Says what was read for a leased comparison. The register compares it with what it holds now
+        and repairs what differs, unless the person changed in between or a delivery is under way.
+        LEASE_LOST as above.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LeaseMessages(self, request, context):
         """Leases messages to people that are due on the adapter's channel.
         """
@@ -121,6 +148,16 @@ def add_DeliveryServiceServicer_to_server(servicer, server):
                     servicer.FinishDelivery,
                     request_deserializer=krr_dot_v1_dot_delivery__service__pb2.FinishDeliveryRequest.FromString,
                     response_serializer=krr_dot_v1_dot_delivery__service__pb2.FinishDeliveryResponse.SerializeToString,
+            ),
+            'LeaseComparisons': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaseComparisons,
+                    request_deserializer=krr_dot_v1_dot_delivery__service__pb2.LeaseComparisonsRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_delivery__service__pb2.LeaseComparisonsResponse.SerializeToString,
+            ),
+            'FinishComparison': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishComparison,
+                    request_deserializer=krr_dot_v1_dot_delivery__service__pb2.FinishComparisonRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_delivery__service__pb2.FinishComparisonResponse.SerializeToString,
             ),
             'LeaseMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.LeaseMessages,
@@ -195,6 +232,60 @@ class DeliveryService(object):
             '/krr.v1.DeliveryService/FinishDelivery',
             krr_dot_v1_dot_delivery__service__pb2.FinishDeliveryRequest.SerializeToString,
             krr_dot_v1_dot_delivery__service__pb2.FinishDeliveryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeaseComparisons(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.DeliveryService/LeaseComparisons',
+            krr_dot_v1_dot_delivery__service__pb2.LeaseComparisonsRequest.SerializeToString,
+            krr_dot_v1_dot_delivery__service__pb2.LeaseComparisonsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishComparison(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.DeliveryService/FinishComparison',
+            krr_dot_v1_dot_delivery__service__pb2.FinishComparisonRequest.SerializeToString,
+            krr_dot_v1_dot_delivery__service__pb2.FinishComparisonResponse.FromString,
             options,
             channel_credentials,
             insecure,

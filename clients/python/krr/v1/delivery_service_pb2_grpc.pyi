@@ -45,6 +45,15 @@ class DeliveryServiceStub:
     """Says what became of a leased delivery. LEASE_LOST where the lease is no longer the
     caller's. A change that came after the lease keeps the delivery due, whatever the outcome.
     """
+    LeaseComparisons: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.LeaseComparisonsRequest, _delivery_service_pb2.LeaseComparisonsResponse]
+    """Leases comparisons of the running sweep of the operator, recently changed persons first. A
+    register that is due for one begins it by this call.
+    """
+    FinishComparison: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.FinishComparisonRequest, _delivery_service_pb2.FinishComparisonResponse]
+    """Says what was read for a leased comparison. The register compares it with what it holds now
+    and repairs what differs, unless the person changed in between or a delivery is under way.
+    LEASE_LOST as above.
+    """
     LeaseMessages: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.LeaseMessagesRequest, _delivery_service_pb2.LeaseMessagesResponse]
     """Leases messages to people that are due on the adapter's channel."""
     FinishMessage: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.FinishMessageRequest, _delivery_service_pb2.FinishMessageResponse]
@@ -70,6 +79,15 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     FinishDelivery: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.FinishDeliveryRequest, _delivery_service_pb2.FinishDeliveryResponse]  # type: ignore[assignment]
     """Says what became of a leased delivery. LEASE_LOST where the lease is no longer the
     caller's. A change that came after the lease keeps the delivery due, whatever the outcome.
+    """
+    LeaseComparisons: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.LeaseComparisonsRequest, _delivery_service_pb2.LeaseComparisonsResponse]  # type: ignore[assignment]
+    """Leases comparisons of the running sweep of the operator, recently changed persons first. A
+    register that is due for one begins it by this call.
+    """
+    FinishComparison: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.FinishComparisonRequest, _delivery_service_pb2.FinishComparisonResponse]  # type: ignore[assignment]
+    """Says what was read for a leased comparison. The register compares it with what it holds now
+    and repairs what differs, unless the person changed in between or a delivery is under way.
+    LEASE_LOST as above.
     """
     LeaseMessages: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.LeaseMessagesRequest, _delivery_service_pb2.LeaseMessagesResponse]  # type: ignore[assignment]
     """Leases messages to people that are due on the adapter's channel."""
@@ -105,6 +123,27 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_delivery_service_pb2.FinishDeliveryResponse, _abc.Awaitable[_delivery_service_pb2.FinishDeliveryResponse]]:
         """Says what became of a leased delivery. LEASE_LOST where the lease is no longer the
         caller's. A change that came after the lease keeps the delivery due, whatever the outcome.
+        """
+
+    @_abc_1.abstractmethod
+    def LeaseComparisons(
+        self,
+        request: _delivery_service_pb2.LeaseComparisonsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_service_pb2.LeaseComparisonsResponse, _abc.Awaitable[_delivery_service_pb2.LeaseComparisonsResponse]]:
+        """Leases comparisons of the running sweep of the operator, recently changed persons first. A
+        register that is due for one begins it by this call.
+        """
+
+    @_abc_1.abstractmethod
+    def FinishComparison(
+        self,
+        request: _delivery_service_pb2.FinishComparisonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_service_pb2.FinishComparisonResponse, _abc.Awaitable[_delivery_service_pb2.FinishComparisonResponse]]:
+        """Says what was read for a leased comparison. The register compares it with what it holds now
+        and repairs what differs, unless the person changed in between or a delivery is under way.
+        LEASE_LOST as above.
         """
 
     @_abc_1.abstractmethod

@@ -126,6 +126,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The certificate was retired and does not come back; enter another one."""
     ERROR_REASON_UNKNOWN_CERTIFICATE: _ErrorReason.ValueType  # 46
     """NOT_FOUND. No certificate has this id."""
+    ERROR_REASON_UNKNOWN_SWEEP: _ErrorReason.ValueType  # 47
+    """NOT_FOUND. No sweep has this id."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why something was refused. On a refused call the name without the prefix stands in
@@ -236,4 +238,6 @@ ERROR_REASON_CERTIFICATE_RETIRED: ErrorReason.ValueType  # 45
 """FAILED_PRECONDITION. The certificate was retired and does not come back; enter another one."""
 ERROR_REASON_UNKNOWN_CERTIFICATE: ErrorReason.ValueType  # 46
 """NOT_FOUND. No certificate has this id."""
+ERROR_REASON_UNKNOWN_SWEEP: ErrorReason.ValueType  # 47
+"""NOT_FOUND. No sweep has this id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
