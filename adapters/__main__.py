@@ -6,7 +6,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,41 +19,53 @@ from opentelemetry.instrumentation.grpc import GrpcInstrumentorClient, filters
 from pydantic import ValidationError
 
 from adapters import digipost, eboks, sms
-from adapters.adapter import MailboxAdapter
+from adapters.adapter import AccountReader, MailboxAdapter
 from adapters.circuit_breaker import CircuitBreaker
 from adapters.receipts import receipts_listener
 from adapters.runner import Runner
 from adapters.settings import AdapterSettings
 from adapters.token_bucket import TokenBucket
-from adapters.work import Work, mailbox_work, message_work
+from adapters.work import Work, comparison_work, mailbox_work, message_work
 
-AnyWork = Work[pb.Delivery] | Work[pb.Message]
-# Makes an adapter's work; what must end after the work is entered into the stack.
-MakeWork = Callable[[str, grpc.Channel, AdapterSettings, ExitStack], AnyWork]
+# Makes what an adapter runs; what must end after that is entered into the stack.
+MakeRunners = Callable[[str, grpc.Channel, AdapterSettings, ExitStack], Sequence[Runner[Any]]]
 
 # Leases are asked for several times a second, mostly in vain.
-_NOT_TRACED = filters.any_of(filters.method_name("LeaseDeliveries"), filters.method_name("LeaseMessages"))
+_NOT_TRACED = filters.any_of(
+    filters.method_name("LeaseDeliveries"),
+    filters.method_name("LeaseComparisons"),
+    filters.method_name("LeaseMessages"),
+)
+
+# A sweep has days. One that goes on while the operator is away leaves persons unread.
+_CONCURRENT_READS = 4
+_READ_PAUSE_SECONDS = 30.0
 
 _log = structlog.get_logger()
 
 
-def _mailbox(make_adapter: Callable[[], MailboxAdapter]) -> MakeWork:
-    def make(name: str, register: grpc.Channel, settings: AdapterSettings, _stack: ExitStack) -> AnyWork:
-        return mailbox_work(
-            name,
-            make_adapter(),
-            register,
-            settings.adapter_lease_seconds,
-            settings.adapter_settle_seconds,
-        )
+def _mailbox(make_adapter: Callable[[], MailboxAdapter]) -> MakeRunners:
+    def make(
+        name: str, register: grpc.Channel, settings: AdapterSettings, _stack: ExitStack
+    ) -> Sequence[Runner[Any]]:
+        adapter, lease_seconds = make_adapter(), settings.adapter_lease_seconds
+        deliveries = mailbox_work(name, adapter, register, lease_seconds, settings.adapter_settle_seconds)
+        runners: list[Runner[Any]] = [_runner(deliveries, settings)]
+        if isinstance(adapter, AccountReader):
+            idle_seconds = settings.adapter_read_idle_seconds
+            comparisons = comparison_work(name, adapter, register, lease_seconds, idle_seconds)
+            runners.append(_reading_runner(comparisons, settings))
+        return runners
 
     return make
 
 
-def _sms(name: str, register: grpc.Channel, settings: AdapterSettings, stack: ExitStack) -> AnyWork:
+def _sms(
+    name: str, register: grpc.Channel, settings: AdapterSettings, stack: ExitStack
+) -> Sequence[Runner[Any]]:
     sms_settings = sms.SmsSettings()
     stack.enter_context(receipts_listener(sms_settings.receipts_listen, register))
-    return message_work(
+    messages = message_work(
         name,
         sms.LinkGateway(sms_settings),
         register,
@@ -61,11 +73,33 @@ def _sms(name: str, register: grpc.Channel, settings: AdapterSettings, stack: Ex
         channel=pb.CHANNEL_SMS,
         gateway_is_sandbox=sms_settings.gateway_is_sandbox,
     )
+    return [_runner(messages, settings)]
 
 
-ADAPTERS: dict[str, MakeWork] = {
+def _runner(work: Work[Any], settings: AdapterSettings) -> Runner[Any]:
+    most = settings.adapter_most_per_second
+    return Runner(
+        work,
+        concurrency=settings.adapter_concurrency,
+        breaker=CircuitBreaker(long_pause=settings.adapter_probe_seconds),
+        rate=TokenBucket(most) if most else None,
+    )
+
+
+def _reading_runner(work: Work[pb.Comparison], settings: AdapterSettings) -> Runner[Any]:
+    """With threads and a breaker of its own: reading must not keep deliveries waiting."""
+    return Runner(
+        work,
+        concurrency=_CONCURRENT_READS,
+        least=_CONCURRENT_READS // 2,
+        breaker=CircuitBreaker(pause=_READ_PAUSE_SECONDS, long_pause=settings.adapter_probe_seconds),
+        rate=TokenBucket(settings.adapter_most_reads_per_second),
+    )
+
+
+ADAPTERS: dict[str, MakeRunners] = {
     "digipost": _mailbox(lambda: digipost.DigipostAdapter(digipost.DigipostSettings())),
-    "eboks": _mailbox(lambda: eboks.EBoksAdapter(eboks.EBoksSettings())),
+    "eboks": _mailbox(lambda: eboks.adapter_for(eboks.EBoksSettings())),
     "sms": _sms,
 }
 
@@ -100,13 +134,13 @@ def main() -> int:
     return 2
 
 
-def _third_party(chosen: str) -> tuple[str, MakeWork]:
+def _third_party(chosen: str) -> tuple[str, MakeRunners]:
     module, class_name = chosen.split(":")
     adapter: Any = getattr(importlib.import_module(module), class_name)
     return class_name.lower(), _mailbox(adapter)
 
 
-def _run(name: str, make: MakeWork, settings: AdapterSettings) -> int:
+def _run(name: str, make: MakeRunners, settings: AdapterSettings) -> int:
     configure_telemetry(f"adapter-{name}", settings.trace_directory)
     instrumentor: Any = GrpcInstrumentorClient  # it has no types
     instrumentor(filter_=filters.negate(_NOT_TRACED)).instrument()
@@ -119,27 +153,22 @@ def _run(name: str, make: MakeWork, settings: AdapterSettings) -> int:
         signal.signal(number, lambda *_: ended.put("signal"))
     with ExitStack() as stack:
         register = stack.enter_context(connect(settings.register_address, credential))
-        work = make(name, register, settings, stack)
-        most = settings.adapter_most_per_second
-        runner: Runner[Any] = Runner(
-            work,
-            concurrency=settings.adapter_concurrency,
-            breaker=CircuitBreaker(long_pause=settings.adapter_probe_seconds),
-            rate=TokenBucket(most) if most else None,
-        )
+        runners = make(name, register, settings, stack)
 
-        def run() -> None:
+        def run(runner: Runner[Any]) -> None:
             try:
                 runner.run(stop)
             finally:
                 ended.put("fault")
 
-        thread = threading.Thread(target=run, name="runner")
-        thread.start()
+        threads = [threading.Thread(target=run, args=[runner], name="runner") for runner in runners]
+        for thread in threads:
+            thread.start()
         _log.info("adapter started", adapter=name)
         why = ended.get()
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
     _log.info("adapter ended", adapter=name, why=why)
     return 0 if why == "signal" else 1
 

@@ -9,8 +9,9 @@ An attempt may take two thirds of its lease. An adapter whose attribute `deadlin
 says that one may take longer is refused at start-up.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from krr.v1 import delivery_service_pb2 as pb
 
@@ -51,6 +52,34 @@ class Sent:
     gateway_message_id: str
 
 
+@dataclass(frozen=True)
+class AccountState:
+    """What the operator says of one person; None where it does not tell.
+
+    receives_public_mail: whether it receives the person's public mail; False where there is no
+        account.
+    certificate: the person's own, X.509 in DER; empty for none.
+    """
+
+    receives_public_mail: bool
+    account_exists: bool | None = None
+    address: str | None = None
+    certificate: bytes | None = None
+
+
+@dataclass(frozen=True)
+class AccountPage:
+    """A part of the operator's list: all its accounts between the identifier asked for and the last here.
+
+    accounts: identifier and state, by rising identifier, each above the one asked for; at most 1000.
+        Only an account that exists is listed.
+    is_last: whether the operator has no account above these.
+    """
+
+    accounts: Sequence[tuple[str, AccountState]]
+    is_last: bool
+
+
 class MailboxAdapter(Protocol):
     """Keeps one mailbox operator in step with the register.
 
@@ -74,6 +103,36 @@ class MailboxAdapter(Protocol):
         """Make the operator's side what the delivery says, and read back that it is.
 
         A TryLater may be a Misconfigured.
+        """
+
+
+@runtime_checkable
+class AccountReader(Protocol):
+    """What a MailboxAdapter is as well, where the register may be compared with the operator.
+
+    Optional: of an adapter without `read` nothing is compared, and a sweep of its operator does
+    not get on. The rules of MailboxAdapter hold for a read too; and reading changes nothing.
+    """
+
+    def read(self, identifier: str) -> AccountState | TryLater:
+        """What the operator says of the person now. A TryLater may be a Misconfigured.
+
+        That there is no account is what the operator itself says in its own words. Whatever else
+        is no answer is TryLater: an account that is taken for absent is removed from the register.
+        """
+
+
+@runtime_checkable
+class AccountLister(AccountReader, Protocol):
+    """An AccountReader whose operator lists its accounts too: far fewer requests for the same sweep.
+
+    Optional. Persons who seem to differ by the list are read singly all the same.
+    """
+
+    def list_after(self, identifier: str) -> AccountPage | TryLater:
+        """The part of the list above the identifier; from the first account on where that is empty.
+
+        TryLater, which may be a Misconfigured, wherever the part may not be whole.
         """
 
 

@@ -22,7 +22,7 @@ from adapters.adapter import Misconfigured, Refused, TryLater
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-_MAX_ANSWER_BYTES = 64 * 1024
+LARGEST_ANSWER = 64 * 1024
 
 _tracer = trace.get_tracer(__name__)
 
@@ -33,6 +33,11 @@ class NotDone(Exception):
     def __init__(self, outcome: TryLater | Refused) -> None:
         super().__init__(outcome.error_code)
         self.outcome = outcome
+
+    @property
+    def of_read(self) -> TryLater:
+        """The outcome where something was only read: what is refused then says nothing of the person."""
+        return TryLater(self.outcome.error_code) if isinstance(self.outcome, Refused) else self.outcome
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,13 @@ def exchange(
     headers: Mapping[str, str],
     body: bytes | None = None,
     tls: SSLContext | None = None,
+    largest_answer: int = LARGEST_ANSWER,
 ) -> Answer:
     """Send one request to that address and nowhere else, and read the answer.
 
     ends: by the monotonic clock, when the whole answer must be there.
     tls: with a client certificate, or authorities of the supplier's own.
+    largest_answer: how many bytes of body are read.
 
     Raises NotDone. Its TryLater says what became of the request: OUT_OF_TIME, UNREACHABLE or
     CERTIFICATE_REFUSED (either side's, so Misconfigured) where the supplier cannot have got it;
@@ -82,7 +89,7 @@ def exchange(
         closing(asyncio.new_event_loop()) as loop,
     ):
         answer = loop.run_until_complete(
-            _answer(method, url, ends - time.monotonic(), headers, body, tls or _tls())
+            _answer(method, url, ends - time.monotonic(), headers, body, tls or _tls(), largest_answer)
         )
         if isinstance(answer, TryLater):
             # Raised only here, where no exception of httpx's, which know the address, hangs on it.
@@ -98,6 +105,7 @@ async def _answer(
     headers: Mapping[str, str],
     body: bytes | None,
     tls: SSLContext,
+    largest_answer: int,
 ) -> Answer | TryLater:
     if seconds <= 0:
         return TryLater("OUT_OF_TIME")
@@ -122,7 +130,7 @@ async def _answer(
             content = bytearray()
             async for chunk in response.aiter_raw():
                 content += chunk
-                if len(content) > _MAX_ANSWER_BYTES:
+                if len(content) > largest_answer:
                     return TryLater("ANSWER_TOO_LARGE")
             return Answer(response.status_code, response.headers, bytes(content))
     except TimeoutError:

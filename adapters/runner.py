@@ -20,7 +20,7 @@ from adapters.late_calls import Unsettled
 from adapters.token_bucket import TokenBucket
 from adapters.work import Outcome, Piece, Work
 
-IDLE_SECONDS = 0.25
+_LONGEST_WAIT_FOR_ALLOWANCE = 0.25
 _REGISTER_AWAY_SECONDS = 1.0
 
 # The parts of a lease in which an attempt must have begun, and how long it may then take.
@@ -41,6 +41,7 @@ class Runner(Generic[Piece]):
     """Does leased work until told to stop, several pieces at once.
 
     concurrency: how many pieces at once; no more are leased than can be begun.
+    least: how many pieces are leased at least while others are in hand.
     breaker, rate: this adapter's own; None for no bound on what is leased in a second.
 
     A supplier that refuses the adapter itself does not end the run: a process that its
@@ -54,6 +55,7 @@ class Runner(Generic[Piece]):
         work: Work[Piece],
         *,
         concurrency: int = 8,
+        least: int = 1,
         breaker: CircuitBreaker | None = None,
         rate: TokenBucket | None = None,
     ) -> None:
@@ -64,7 +66,8 @@ class Runner(Generic[Piece]):
             )
         self._work: Work[Piece] = work
         self._concurrency = concurrency
-        self._log = _log.bind(adapter=work.adapter)
+        self._least = least
+        self._log = _log.bind(adapter=work.adapter, work=work.verb)
         # Guards what follows; notified when a piece ends.
         self._changed = threading.Condition()
         self._breaker = breaker or CircuitBreaker()
@@ -74,7 +77,7 @@ class Runner(Generic[Piece]):
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set, then end what is in hand and return."""
-        with ThreadPoolExecutor(self._concurrency, f"deliver-{self._work.adapter}") as pool:
+        with ThreadPoolExecutor(self._concurrency, f"{self._work.verb}-{self._work.adapter}") as pool:
             while not stop.is_set():
                 count = self._wait_for_allowance()
                 if not count:
@@ -94,7 +97,7 @@ class Runner(Generic[Piece]):
                 for piece in pieces:
                     pool.submit(self._begin, piece, lease_begins)
                 if not pieces:
-                    stop.wait(IDLE_SECONDS)
+                    stop.wait(self._work.idle_seconds)
 
     def _wait_for_allowance(self) -> int:
         with self._changed:
@@ -104,8 +107,11 @@ class Runner(Generic[Piece]):
             if self._rate:
                 # What is leased is begun at once: a lease must not grow old in a queue.
                 count = min(count, self._rate.available(now))
+            if self._in_hand and count < self._least:
+                # A call to the register costs about as much for one piece as for several.
+                count = 0
             if not count:
-                self._changed.wait(IDLE_SECONDS)
+                self._changed.wait(_LONGEST_WAIT_FOR_ALLOWANCE)
             return count
 
     def _begin(self, piece: Piece, lease_begins: float) -> None:
@@ -125,9 +131,9 @@ class Runner(Generic[Piece]):
     def _do(self, piece: Piece, lease_ends: float) -> None:
         attributes = self._work.attributes(piece)
         with _tracer.start_as_current_span(
-            f"deliver {self._work.adapter}",
+            f"{self._work.verb} {self._work.adapter}",
             attributes={"krr.adapter": self._work.adapter, **attributes},
-            links=_links_to(piece.trace_parent),
+            links=_links_to(self._work.trace_parent(piece)),
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
@@ -150,7 +156,7 @@ class Runner(Generic[Piece]):
             # Only the type: the text may hold what was sent.
             self._log.error("adapter fault", exception=type(fault).__name__, **self._work.attributes(piece))
             outcome = TryLater("ADAPTER_FAULT")
-        if not isinstance(outcome, self._work.success | TryLater | Refused) or (
+        if not isinstance(outcome, self._work.outcomes) or (
             isinstance(outcome, TryLater | Refused) and not _ERROR_CODE.fullmatch(outcome.error_code)
         ):
             self._log.error("adapter gave no outcome", **self._work.attributes(piece))

@@ -23,6 +23,9 @@ class AdapterSettings(BaseSettings):
         thirds of it.
     KRR_ADAPTER_MOST_PER_SECOND: how many pieces of work are begun in a second on average, and
         at once after a pause; each is a few requests to the supplier. Unset for as many as can be.
+    KRR_ADAPTER_MOST_READS_PER_SECOND: how many persons, or parts of its list, a sweep reads at a
+        mailbox operator in a second on average, beside the deliveries; each is a request.
+    KRR_ADAPTER_READ_IDLE_SECONDS: how long to wait before asking again where no sweep wants anything.
     KRR_ADAPTER_SETTLE_SECONDS: for how long a call to a mailbox operator that was given up may
         still take effect there: so long a person who has switched since is looked at again.
     KRR_ADAPTER_PROBE_SECONDS: how long an adapter that its supplier refuses (a wrong key, a
@@ -38,6 +41,8 @@ class AdapterSettings(BaseSettings):
     adapter_concurrency: int = Field(default=8, ge=1, le=100)
     adapter_lease_seconds: float = Field(default=30.0, ge=1, le=600)
     adapter_most_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    adapter_most_reads_per_second: float = Field(default=5.0, gt=0, allow_inf_nan=False)
+    adapter_read_idle_seconds: float = Field(default=5.0, gt=0, le=3600)
     adapter_settle_seconds: float = Field(default=60.0, ge=0, le=3600)
     adapter_probe_seconds: float = Field(default=300.0, ge=1, le=86_400)
 

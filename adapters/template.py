@@ -11,7 +11,7 @@ from krr.v1 import delivery_service_pb2 as pb
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from adapters.adapter import Done, Misconfigured, Refused, TryLater
+from adapters.adapter import AccountState, Done, Misconfigured, Refused, TryLater
 from adapters.exchange import NotDone, exchange
 from adapters.settings import DeadlineSeconds, ProtectedUrl
 
@@ -38,7 +38,7 @@ class TemplateSettings(BaseSettings):
 
 
 class TemplateAdapter:
-    """A MailboxAdapter: it reads, writes where that differs from the wish, and reads again.
+    """A MailboxAdapter and AccountReader: it reads, writes where that differs from the wish, and reads again.
 
     So it bears repetition whatever became of an earlier attempt. It keeps nothing of one
     delivery for the next: several threads share it.
@@ -59,19 +59,29 @@ class TemplateAdapter:
                 return Done()
             return not_done.outcome
 
+    def read(self, identifier: str) -> AccountState | TryLater:
+        """See AccountReader. Where the operator tells address and certificate, they belong in the answer."""
+        try:
+            receives = self._receives_public_mail(identifier, time.monotonic() + self.deadline_seconds)
+        except NotDone as not_done:
+            if not_done.outcome == Refused("NO_ACCOUNT"):
+                return AccountState(receives_public_mail=False, account_exists=False)
+            return not_done.of_read
+        return AccountState(receives, account_exists=True)
+
     def _make_it_so(self, delivery: pb.Delivery, ends: float) -> Done | TryLater:
         wanted = delivery.receives_public_mail
-        if self._receives_public_mail(delivery, ends) == wanted:
+        if self._receives_public_mail(delivery.identifier, ends) == wanted:
             return Done()
         # The identity number stands in bodies only: logs keep addresses.
         wish = _Account(person=delivery.identifier, public_mail=wanted)
         self._call("template write", "PUT", "/public-mail", wish, ends)
-        if self._receives_public_mail(delivery, ends) == wanted:
+        if self._receives_public_mail(delivery.identifier, ends) == wanted:
             return Done()
         return TryLater("READ_BACK_DIFFERS")
 
-    def _receives_public_mail(self, delivery: pb.Delivery, ends: float) -> bool:
-        query = _Query(person=delivery.identifier)
+    def _receives_public_mail(self, identifier: str, ends: float) -> bool:
+        query = _Query(person=identifier)
         answer = self._call("template read", "POST", "/public-mail/search", query, ends)
         try:
             return _Account.model_validate_json(answer, strict=True).public_mail

@@ -4,7 +4,7 @@ import time
 
 from krr.v1 import delivery_service_pb2 as pb
 
-from adapters.adapter import Done, Refused, TryLater
+from adapters.adapter import AccountState, Done, Refused, TryLater
 from adapters.digipost.client import DigipostClient
 from adapters.digipost.settings import DigipostSettings
 from adapters.digipost.xml_body import MalformedBody, compose, parse, texts
@@ -14,8 +14,9 @@ _PUBLIC_MAILBOX_TAG = "PUBLIC_MAILBOX_TAG"
 
 
 class DigipostAdapter:
-    """A MailboxAdapter for Digipost. Level-triggered: it looks, changes what differs, looks again.
+    """A MailboxAdapter and AccountReader for Digipost.
 
+    Level-triggered: it looks, changes what differs, looks again.
     So it bears repetition whatever became of an earlier attempt, and does not depend on how
     Digipost answers a tag that is added twice.
     """
@@ -35,6 +36,17 @@ class DigipostAdapter:
                 return not_done.outcome
             # Nobody's mail goes to an account that does not exist.
             return Refused("NO_ACCOUNT") if delivery.receives_public_mail else Done()
+
+    def read(self, identifier: str) -> AccountState | TryLater:
+        """See AccountReader. Digipost tells neither account nor address."""
+        ends = time.monotonic() + self.deadline_seconds
+        try:
+            return AccountState(self._receives_public_mail(identifier, ends))
+        except NotDone as not_done:
+            if not_done.outcome == Refused("UNKNOWN_USER"):
+                # Perhaps no account, perhaps one that the register may not see.
+                return AccountState(receives_public_mail=False)
+            return not_done.of_read
 
     def _make_it_so(self, identifier: str, wanted: bool, ends: float) -> Done | TryLater:
         if self._receives_public_mail(identifier, ends) == wanted:

@@ -15,6 +15,7 @@ class EBoksSettings(MutualTlsSettings):
     KRR_EBOKS_TOKEN_FILE: file that holds the bearer token; read for every request, so that a
         new token needs no restart.
     KRR_EBOKS_DEADLINE_SECONDS: how long one attempt may take in all.
+    KRR_EBOKS_LISTS_ACCOUNTS: whether the operator serves the list of its accounts.
     KRR_EBOKS_CLIENT_CERTIFICATE_FILE, KRR_EBOKS_CLIENT_KEY_FILE, KRR_EBOKS_AUTHORITIES_FILE:
         see MutualTlsSettings.
     """
@@ -24,3 +25,4 @@ class EBoksSettings(MutualTlsSettings):
     url: ProtectedUrl
     token_file: Path
     deadline_seconds: DeadlineSeconds = 20.0
+    lists_accounts: bool = False

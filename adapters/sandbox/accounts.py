@@ -59,6 +59,13 @@ class Accounts:
                 [(account.identifier, account.address, account.receives_public_mail) for account in accounts],
             )
 
+    def remove(self, identifiers: Iterable[str]) -> None:
+        """Remove the persons' accounts, where they have one; all or none."""
+        with self._connection() as connection:
+            connection.executemany(
+                "DELETE FROM accounts WHERE identifier = ?", [(identifier,) for identifier in identifiers]
+            )
+
     def open(self, identifier: str) -> Account:
         """Make an account for the person, or return the one that exists."""
         suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(4))

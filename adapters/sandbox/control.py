@@ -89,7 +89,7 @@ def sandbox_app(
 
 
 def account_routes(accounts: Accounts, register: str, credential: str) -> list[Route]:
-    """Control routes by which an operator's accounts are seeded, seen, and opened by citizens.
+    """Control routes by which an operator's accounts are seeded, seen, removed, and opened by citizens.
 
     register: "host:port" of the register that hears of opened accounts.
     credential: the operator's own, such as "Development operator/984661185".
@@ -101,6 +101,10 @@ def account_routes(accounts: Accounts, register: str, credential: str) -> list[R
 
     def get_accounts(_request: Request, _body: bytes) -> Response:
         return JSONResponse([asdict(account) for account in accounts.list()])
+
+    def delete_accounts(_request: Request, body: bytes) -> Response:
+        accounts.remove(_IDENTIFIERS.validate_json(body))
+        return Response(status_code=204)
 
     def open_account(_request: Request, body: bytes) -> Response:
         opening = _Opening.model_validate_json(body)
@@ -118,6 +122,7 @@ def account_routes(accounts: Accounts, register: str, credential: str) -> list[R
         Route("/sandbox/accounts", _in_thread(put_accounts), methods=["PUT"]),
         Route("/sandbox/accounts", _in_thread(get_accounts), methods=["GET"]),
         Route("/sandbox/accounts", _in_thread(open_account), methods=["POST"]),
+        Route("/sandbox/accounts", _in_thread(delete_accounts), methods=["DELETE"]),
     ]
 
 
@@ -141,6 +146,7 @@ class _Opening(BaseModel):
 
 
 _ACCOUNTS = TypeAdapter(list[Account])
+_IDENTIFIERS = TypeAdapter(list[str])
 
 
 def _in_thread(handle: Callable[[Request, bytes], Response]) -> Callable[[Request], Any]:

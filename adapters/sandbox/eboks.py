@@ -53,6 +53,7 @@ def make_app(data_directory: Path, register: str) -> Starlette:
     token = keys.secret(data_directory / "token")
     switch = Switch()
     query_body = request_body(_CONTRACT, "/v1/public-mailbox/query", "post")
+    list_body = request_body(_CONTRACT, "/v1/public-mailbox/list", "post")
     wish_body = request_body(_CONTRACT, "/v1/public-mailbox", "put")
 
     def refusal(request: Request, body: Any, validator: Validator) -> Response | None:
@@ -67,6 +68,11 @@ def make_app(data_directory: Path, register: str) -> Starlette:
         body = _json(await request.body())
         refused = refusal(request, body, query_body)
         return refused or _respond(*await asyncio.to_thread(operator.query, body["identifier"]))
+
+    async def list_accounts(request: Request) -> Response:
+        body = _json(await request.body())
+        refused = refusal(request, body, list_body)
+        return refused or _respond(*await asyncio.to_thread(operator.list, body["after"], body["limit"]))
 
     async def write(request: Request) -> Response:
         body = _json(await request.body())
@@ -85,11 +91,12 @@ def make_app(data_directory: Path, register: str) -> Starlette:
     return sandbox_app(
         [
             Route("/v1/public-mailbox/query", query, methods=["POST"]),
+            Route("/v1/public-mailbox/list", list_accounts, methods=["POST"]),
             Route("/v1/public-mailbox", write, methods=["PUT"]),
         ],
         switch,
         account_routes(accounts, register, _CREDENTIAL),
-        reading_posts=["/v1/public-mailbox/query"],
+        reading_posts=["/v1/public-mailbox/query", "/v1/public-mailbox/list"],
     )
 
 
@@ -97,7 +104,7 @@ _Answer = tuple[int, dict[str, Any]]
 
 
 class _Operator:
-    """The two operations, on the file of the accounts."""
+    """The operations, on the file of the accounts."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -107,6 +114,25 @@ class _Operator:
     def query(self, identifier: str) -> _Answer:
         with closing(self._connect()) as connection:
             return 200, _state(connection, identifier)
+
+    def list(self, after: str, limit: int) -> _Answer:
+        with closing(self._connect()) as connection:
+            rows = connection.execute(
+                "SELECT identifier, receives_public_mail, address, version"
+                " FROM accounts JOIN versions USING (identifier) WHERE identifier > ?"
+                " ORDER BY identifier LIMIT ?",
+                (after, limit + 1),
+            ).fetchall()
+        accounts = [
+            {
+                "identifier": identifier,
+                "receivesPublicMail": bool(receives),
+                "address": address,
+                "version": version,
+            }
+            for identifier, receives, address, version in rows[:limit]
+        ]
+        return 200, {"accounts": accounts, "last": len(rows) <= limit}
 
     def write(self, identifier: str, receives: bool, version: int, key: str) -> _Answer:
         request_hash = hashlib.sha256(json.dumps([identifier, receives, version]).encode()).hexdigest()

@@ -16,60 +16,24 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from adapters.adapter import Done, MailboxAdapter, Refused, TryLater
+from adapters.adapter import Done, Refused, TryLater
 from tests.adapters import faulty_link as faults
 from tests.adapters.faulty_link import Fault, FaultyLink, faulty_link
+from tests.adapters.operator import LONG, SHORT, Operator
+from tests.adapters.reading_conformance import ReadingConformance
 from tests.adapters.sandbox import NOBODY_LISTENS, PERSON, WITHOUT_ACCOUNT, trickling, wish
 
-# Generous for what is expected to come, short for what is expected not to.
-LONG, SHORT = 30.0, 0.5
+__all__ = ["AdapterConformance", "Operator", "Outcome"]
 
 Outcome = Done | TryLater | Refused
 
 
-class Operator(Protocol):
-    """A running sandbox of an operator, and adapters to it.
-
-    identity_in_addresses: whether the operator's interface asks for the identity number in an
-        address. Where it need not stand there, it must not.
-    signed_from: the first answer to a new adapter, counted from 0, of which it can be told that it
-        was changed on its way; None where that is for TLS alone to see.
-    """
-
-    url: str
-    identity_in_addresses: bool
-    signed_from: int | None
-
-    def begin_anew(self) -> None:
-        """Well-behaved; PERSON has an account that receives no public mail, WITHOUT_ACCOUNT has none."""
-
-    def adapter_for(self, url: str, deadline_seconds: float) -> MailboxAdapter:
-        """An adapter that reaches the operator at that address."""
-
-    def strangers_adapter(self, url: str) -> MailboxAdapter:
-        """One whose credential (token, key, certificate) the operator does not accept."""
-
-    def seed(self, *, receives: bool) -> None:
-        """Change PERSON's account as the operator's own staff might."""
-
-    def receives_public_mail(self) -> bool:
-        """Whether PERSON's account does, asked beside the adapter."""
-
-    def refusing(self) -> AbstractContextManager[None]:
-        """Meanwhile the operator refuses, for good, to change PERSON's account."""
-
-    def clock_off(self) -> AbstractContextManager[None]:
-        """Meanwhile the operator's clock is an hour ahead; changes nothing where it has none."""
-
-
-class AdapterConformance:
+class AdapterConformance(ReadingConformance):
     """The suite. A subclass names the operator by a fixture.
 
     patience: seconds that an attempt may take beyond its deadline, on a busy machine.

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 
 from adapters.adapter import Done, Refused, TryLater
-from adapters.eboks import EBoksAdapter, EBoksSettings
+from adapters.eboks import EBoksAdapter, EBoksSettings, ListingEBoksAdapter
 from tests.adapters.sandbox import PERSON, Sandbox, http, wish
 
 
@@ -48,3 +48,7 @@ class EBoks(Sandbox):
 
 def eboks_adapter(url: str, token_file: Path, deadline_seconds: float = 5.0) -> EBoksAdapter:
     return EBoksAdapter(EBoksSettings(url=url, token_file=token_file, deadline_seconds=deadline_seconds))
+
+
+def listing_adapter(url: str, token_file: Path) -> ListingEBoksAdapter:
+    return ListingEBoksAdapter(EBoksSettings(url=url, token_file=token_file, deadline_seconds=15))

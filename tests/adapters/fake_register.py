@@ -14,6 +14,9 @@ from grpc_status import rpc_status
 from krr.v1 import delivery_service_pb2 as pb
 from krr.v1.delivery_service_pb2_grpc import DeliveryServiceServicer, add_DeliveryServiceServicer_to_server
 
+# A mailbox address that the register does not take.
+NOT_TAKEN = "not an address"
+
 
 class FakeRegister(DeliveryServiceServicer):
     """Each delivery and message is leased once."""
@@ -24,10 +27,13 @@ class FakeRegister(DeliveryServiceServicer):
 
     def __init__(self) -> None:
         self.deliveries: list[pb.Delivery] = []
+        self.comparisons: list[pb.Comparison] = []
         self.messages: list[pb.Message] = []
         self.receipt_tokens: set[str] = set()
         self.lease_sizes: list[int] = []
+        self.comparison_leases: list[pb.LeaseComparisonsRequest] = []
         self.finished: list[pb.FinishDeliveryRequest] = []
+        self.finished_comparisons: list[pb.FinishComparisonRequest] = []
         self.finished_messages: list[pb.FinishMessageRequest] = []
         self.receipts: list[pb.RecordReceiptRequest] = []
         self.lease_seconds: list[int] = []
@@ -51,6 +57,23 @@ class FakeRegister(DeliveryServiceServicer):
         self._refuse_if_told(context)
         self.finished.append(request)
         return pb.FinishDeliveryResponse()
+
+    def LeaseComparisons(
+        self, request: pb.LeaseComparisonsRequest, context: grpc.ServicerContext
+    ) -> pb.LeaseComparisonsResponse:
+        count = request.max_comparisons
+        self.comparison_leases.append(request)
+        leased, self.comparisons = self.comparisons[:count], self.comparisons[count:]
+        return pb.LeaseComparisonsResponse(comparisons=leased)
+
+    def FinishComparison(
+        self, request: pb.FinishComparisonRequest, context: grpc.ServicerContext
+    ) -> pb.FinishComparisonResponse:
+        self._refuse_if_told(context)
+        if request.account.mailbox_address == NOT_TAKEN:
+            refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+        self.finished_comparisons.append(request)
+        return pb.FinishComparisonResponse()
 
     def LeaseMessages(
         self, request: pb.LeaseMessagesRequest, context: grpc.ServicerContext

@@ -64,6 +64,15 @@ async def come_late(passing: Passing) -> Response:
     return await passing.forward()
 
 
+async def halve(passing: Passing) -> Response:
+    """The answer ends in its middle, and says that this is all of it."""
+    sound = await passing.forward()
+    halved = Response(bytes(sound.body)[: len(sound.body) // 2], sound.status_code)
+    kept = [header for header in sound.raw_headers if header[0] != b"content-length"]
+    halved.raw_headers = [*kept, *halved.raw_headers]
+    return halved
+
+
 def answer(status: int, body: bytes = b"<html>somebody else's</html>") -> Fault:
     """Somebody before the operator answers in its place."""
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from krr.v1 import delivery_service_pb2 as pb
 
-from adapters.adapter import Done, MailboxAdapter, Refused, TryLater
+from adapters.adapter import AccountState, Done, MailboxAdapter, Refused, TryLater
 from tests.adapters import third_operator as adapter_module
 from tests.adapters.conformance import AdapterConformance, Outcome
 from tests.adapters.faulty_link import FaultyLink, faulty_link
@@ -30,6 +30,9 @@ class Broken:
 
     def deliver(self, delivery: pb.Delivery) -> Outcome:
         return self.sound.deliver(delivery)
+
+    def read(self, identifier: str) -> AccountState | TryLater:
+        return self.sound.read(identifier)
 
 
 class DoesNotSayHowLong(Broken):
@@ -82,6 +85,12 @@ class OutlastsItsDeadline(Broken):
             time.sleep(1.5)
         return outcome
 
+    def read(self, identifier: str) -> AccountState | TryLater:
+        outcome = super().read(identifier)
+        if isinstance(outcome, TryLater):
+            time.sleep(1.5)
+        return outcome
+
 
 class TakesTheFirstAnswerForAll(Broken):
     def __init__(self, sound: ThirdOperatorAdapter, url: str) -> None:
@@ -94,13 +103,52 @@ class TakesTheFirstAnswerForAll(Broken):
         return self._first
 
 
+class TakesTheFirstReadForAll(Broken):
+    def __init__(self, sound: ThirdOperatorAdapter, url: str) -> None:
+        super().__init__(sound, url)
+        self._first: AccountState | TryLater | None = None
+
+    def read(self, identifier: str) -> AccountState | TryLater:
+        outcome = super().read(identifier)
+        self._first = self._first or outcome
+        return self._first
+
+
+class SwitchesOffWhatItReads(Broken):
+    def read(self, identifier: str) -> AccountState | TryLater:
+        outcome = super().read(identifier)
+        self.sound.deliver(pb.Delivery(identifier=identifier, receives_public_mail=False))
+        return outcome
+
+
+class TakesSilenceForAbsence(Broken):
+    def read(self, identifier: str) -> AccountState | TryLater:
+        outcome = super().read(identifier)
+        return AccountState(False, account_exists=False) if isinstance(outcome, TryLater) else outcome
+
+
+class TakesAbsenceForSilence(Broken):
+    def read(self, identifier: str) -> AccountState | TryLater:
+        outcome = super().read(identifier)
+        absent = isinstance(outcome, AccountState) and not outcome.account_exists
+        return TryLater("NO_ACCOUNT") if absent else outcome
+
+
 class DoesNotCheckSignatures(Broken):
     def deliver(self, delivery: pb.Delivery) -> Outcome:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                adapter_module, "hmac", SimpleNamespace(new=hmac.new, compare_digest=lambda *_: True)
-            )
+        with _any_signature_is_right():
             return super().deliver(delivery)
+
+    def read(self, identifier: str) -> AccountState | TryLater:
+        with _any_signature_is_right():
+            return super().read(identifier)
+
+
+@contextlib.contextmanager
+def _any_signature_is_right() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapter_module, "hmac", SimpleNamespace(new=hmac.new, compare_digest=lambda *_: True))
+        yield
 
 
 class TalksAboutPeople(Broken):
@@ -108,12 +156,22 @@ class TalksAboutPeople(Broken):
         print("delivering for", delivery.identifier)
         return super().deliver(delivery)
 
+    def read(self, identifier: str) -> AccountState | TryLater:
+        print("reading", identifier)
+        return super().read(identifier)
+
 
 class WritesPeopleIntoAddresses(Broken):
     def deliver(self, delivery: pb.Delivery) -> Outcome:
         outcome = super().deliver(delivery)
         with contextlib.suppress(httpx.HTTPError):
             http.get(f"{self.url}/people/{delivery.identifier}")
+        return outcome
+
+    def read(self, identifier: str) -> AccountState | TryLater:
+        outcome = super().read(identifier)
+        with contextlib.suppress(httpx.HTTPError):
+            http.get(f"{self.url}/people/{identifier}")
         return outcome
 
 
@@ -140,6 +198,22 @@ BREAKS: dict[str, list[type[Broken]]] = {
     "test_an_answer_that_was_changed_on_its_way_is_not_believed": [DoesNotCheckSignatures],
     "test_an_operator_whose_clock_is_off_refuses_nobody": [GivesUp, TakesSilenceForYes],
     "test_nothing_personal_reaches_logs_spans_or_addresses": [TalksAboutPeople, WritesPeopleIntoAddresses],
+    "test_what_is_read_is_what_stands_there_and_stays_so": [TakesTheFirstReadForAll, SwitchesOffWhatItReads],
+    "test_a_person_without_account_is_read_as_one": [TakesTheFirstReadForAll, TakesAbsenceForSilence],
+    "test_a_read_that_is_spoilt_says_nothing_about_the_person": [
+        TakesSilenceForAbsence,
+        TakesTheFirstReadForAll,
+    ],
+    "test_a_read_that_was_changed_on_its_way_is_not_believed": [DoesNotCheckSignatures],
+    "test_a_read_at_an_operator_that_is_not_there_is_tried_later": [TakesSilenceForAbsence],
+    "test_a_read_that_is_not_answered_is_given_up": [OutlastsItsDeadline, TakesSilenceForAbsence],
+    "test_reads_out_of_order_are_about_whom_they_asked_about": [TakesTheFirstReadForAll],
+    "test_an_adapter_that_the_operator_does_not_let_in_reads_nothing": [TakesSilenceForAbsence],
+    "test_an_operator_whose_clock_is_off_loses_nobodys_account": [TakesSilenceForAbsence],
+    "test_nothing_personal_of_a_read_reaches_logs_spans_or_addresses": [
+        TalksAboutPeople,
+        WritesPeopleIntoAddresses,
+    ],
 }
 
 
@@ -187,7 +261,7 @@ def test_a_broken_adapter_is_caught(
     for way in ("adapter_for", "strangers_adapter"):
         monkeypatch.setattr(operator, way, breaking(getattr(operator, way)))
     run = getattr(Impatient(), scenario)
-    given = {"operator": operator, "link": link, "status": 409}
+    given = {"operator": operator, "link": link, "status": 409, "fault": "cut"}
     arguments = {
         name: given[name] if name in given else request.getfixturevalue(name)
         for name in inspect.signature(run).parameters
@@ -197,5 +271,6 @@ def test_a_broken_adapter_is_caught(
             run(**arguments)
     finally:
         link.heal()
-    # Not for want of a sound delivery to compare with.
-    assert "_sound_delivery" not in [entry.name for entry in caught.traceback]
+    # Not for want of a sound delivery or read to compare with.
+    sound = {"_sound_delivery", "_requests_of_a_read"}
+    assert not sound & {entry.name for entry in caught.traceback}

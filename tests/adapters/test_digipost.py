@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from structlog.testing import capture_logs
 
-from adapters.adapter import Done, Misconfigured, Refused, TryLater
+from adapters.adapter import AccountState, Done, Misconfigured, Refused, TryLater
 from adapters.digipost import DigipostAdapter, DigipostSettings, signing
 from adapters.digipost.client import DigipostClient
 from adapters.digipost.entry_point import EntryPoint, read_entry_point
@@ -55,6 +55,12 @@ def test_an_account_that_get_tags_does_not_know_is_off_already(liar: Liar) -> No
     liar.answer = lambda request: liar.signed(request, error, 400)
     assert liar.switch(on=False) == Done()
     assert liar.switch(on=True) == Refused("NO_ACCOUNT")
+
+
+def test_an_account_that_get_tags_does_not_know_is_not_read_as_absent(liar: Liar) -> None:
+    error = _error("UNKNOWN_USER", "CLIENT_DATA")
+    liar.answer = lambda request: liar.signed(request, error, 400)
+    assert liar.adapter.read(PERSON) == AccountState(False, account_exists=None)
 
 
 def test_a_tag_that_does_not_stick_is_not_done(liar: Liar) -> None:
@@ -157,6 +163,9 @@ def test_an_error_is_final_by_its_type(
     body = _error(code, error_type)
     liar.answer = lambda request: liar.signed(request, body, status)
     assert liar.switch() == outcome
+    # What is refused then says nothing of what stands there.
+    read = TryLater(outcome.error_code) if isinstance(outcome, Refused) else outcome
+    assert liar.adapter.read(PERSON) == read
 
 
 @pytest.mark.parametrize("code", ["", "1ST", "lower", f"U_{PERSON}", "U_123_456", "A" * 65])

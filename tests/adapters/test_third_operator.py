@@ -1,4 +1,4 @@
-"""A third operator, written from the template: the suite, and choices that reach it from a register.
+"""A third operator, written from the template: the suite, and a register whose choices and sweeps reach it.
 
 Nothing but configuration makes it known: KRR_MAILBOX_OPERATORS at the register, and the
 adapter's class on the command line.
@@ -13,8 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from krr.v1 import admin_service_pb2 as admin
 from krr.v1 import citizen_service_pb2 as citizen
 from krr.v1 import mailbox_operator_service_pb2 as pushed
+from krr.v1 import sweep_pb2
+from krr.v1.admin_service_pb2_grpc import AdminServiceStub
 from krr.v1.citizen_service_pb2_grpc import CitizenServiceStub
 from krr.v1.mailbox_operator_service_pb2_grpc import MailboxOperatorServiceStub
 from krr_client import connect
@@ -51,6 +54,7 @@ def register(database_url: str, tmp_path: Path) -> Iterator[ServerProcess]:
         tmp_path / "server",
         database_url,
         mailbox_operators=json.dumps([third]),
+        sweep_days="0",
         test_accept_unsafe_postgresql="true",
     )
     try:
@@ -66,6 +70,7 @@ def adapter_running(register: ServerProcess, folder: Path, adapter: str, **setti
     told = environment(
         register=register.address,
         adapter_name="third",
+        adapter_read_idle_seconds="0.2",
         trace_directory=str(folder / "traces"),
         **settings,
     )
@@ -90,24 +95,33 @@ def test_a_choice_reaches_the_third_operator_and_so_does_its_end(
             third_key_file=str(operator.key_file),
         ),
     ):
-        _choose_and_reserve(register, operator)
+        _choose(register, operator)
+        _sweep_finds(register, operator, differences=1)
+        _reserve(register, operator)
 
 
 def test_an_operator_that_serves_our_contract_needs_no_adapter_of_its_own(
     register: ServerProcess, eboks: EBoks, tmp_path: Path
 ) -> None:
     with adapter_running(
-        register, tmp_path, "eboks", eboks_url=eboks.url, eboks_token_file=str(eboks.token_file)
+        register,
+        tmp_path,
+        "eboks",
+        eboks_url=eboks.url,
+        eboks_token_file=str(eboks.token_file),
+        eboks_lists_accounts="true",
     ):
-        _choose_and_reserve(register, eboks)
+        _choose(register, eboks)
+        # The choice, and the address.
+        _sweep_finds(register, eboks, differences=2)
+        _reserve(register, eboks)
 
 
-def _choose_and_reserve(register: ServerProcess, operator: ThirdOperator | EBoks) -> None:
-    """PERSON chooses the operator, which hears of it; then reserves, and it hears of that."""
+def _choose(register: ServerProcess, operator: ThirdOperator | EBoks) -> None:
+    """PERSON chooses the operator, which hears of it."""
     with (
         connect(register.address, f"Development log-in-service/{PUBLIC_BODY}") as log_in,
         connect(register.address, f"Development operator/{THIRD}") as third,
-        connect(register.address, f"Development citizen/{PERSON}") as person,
     ):
         CitizenServiceStub(log_in).RegisterPerson(register_request(PERSON))
         opened = MailboxOperatorServiceStub(third).CreateAndChooseMailbox(
@@ -117,5 +131,34 @@ def _choose_and_reserve(register: ServerProcess, operator: ThirdOperator | EBoks
         )
         assert opened.answer.result == pushed.MAILBOX_RESULT_OK
         eventually(operator.receives_public_mail, 60)
+
+
+def _sweep_finds(register: ServerProcess, operator: ThirdOperator | EBoks, *, differences: int) -> None:
+    """The operator's staff switches PERSON off; a sweep puts that right, and another finds nothing."""
+    with connect(register.address, "Development administrator/staff") as channel:
+        staff = AdminServiceStub(channel)
+        # While a delivery is under way, nothing is compared.
+        eventually(lambda: not staff.ListDeliveries(admin.ListDeliveriesRequest()).deliveries, 60)
+        operator.seed(receives=False)
+        for found in (differences, 0):
+            swept = _swept(staff)
+            assert (swept.compared_count, swept.difference_count, swept.repaired_count) == (1, found, found)
+            eventually(operator.receives_public_mail, 60)
+            eventually(lambda: not staff.ListDeliveries(admin.ListDeliveriesRequest()).deliveries, 60)
+
+
+def _swept(staff: AdminServiceStub) -> sweep_pb2.Sweep:
+    """A sweep of the third operator, at its end."""
+    start = sweep_pb2.StartSweepRequest(request_id=request_id(), adapter="third")
+    get = sweep_pb2.GetSweepRequest(sweep_id=staff.StartSweep(start).sweep_id)
+    eventually(lambda: staff.GetSweep(get).sweep.state != sweep_pb2.SWEEP_STATE_RUNNING, 60)
+    swept = staff.GetSweep(get).sweep
+    assert swept.state == sweep_pb2.SWEEP_STATE_FINISHED
+    return swept
+
+
+def _reserve(register: ServerProcess, operator: ThirdOperator | EBoks) -> None:
+    """PERSON reserves, and the operator hears of that."""
+    with connect(register.address, f"Development citizen/{PERSON}") as person:
         CitizenServiceStub(person).Reserve(citizen.ReserveRequest(request_id=request_id(), identifier=PERSON))
         eventually(lambda: not operator.receives_public_mail(), 60)

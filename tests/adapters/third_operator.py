@@ -9,7 +9,7 @@ from krr.v1 import delivery_service_pb2 as pb
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from adapters.adapter import Done, Misconfigured, Refused, TryLater
+from adapters.adapter import AccountState, Done, Misconfigured, Refused, TryLater
 from adapters.exchange import NotDone, exchange
 from adapters.settings import DeadlineSeconds, ProtectedUrl
 
@@ -34,7 +34,7 @@ class ThirdOperatorSettings(BaseSettings):
 
 
 class ThirdOperatorAdapter:
-    """A MailboxAdapter: it reads, writes where that differs from the wish, and reads again."""
+    """A MailboxAdapter and AccountReader: it reads, writes where it differs from the wish, reads again."""
 
     def __init__(self, settings: ThirdOperatorSettings | None = None) -> None:
         """Without settings, those of the environment. Raises OSError where the key cannot be read."""
@@ -50,6 +50,16 @@ class ThirdOperatorAdapter:
             if not_done.outcome == Refused("NO_ACCOUNT") and not delivery.receives_public_mail:
                 return Done()
             return not_done.outcome
+
+    def read(self, identifier: str) -> AccountState | TryLater:
+        """See AccountReader."""
+        try:
+            receives = self._ask("status", identifier, time.monotonic() + self.deadline_seconds)
+        except NotDone as not_done:
+            if not_done.outcome == Refused("NO_ACCOUNT"):
+                return AccountState(receives_public_mail=False, account_exists=False)
+            return not_done.of_read
+        return AccountState(receives, account_exists=True)
 
     def _make_it_so(self, delivery: pb.Delivery, ends: float) -> Done | TryLater:
         person, wanted = delivery.identifier, delivery.receives_public_mail
