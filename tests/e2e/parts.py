@@ -46,6 +46,8 @@ class Parts:
             "KRR_SYNTHETIC_IDENTIFIERS": "true",
             "KRR_TRACE_DIRECTORY": str(directory / "traces"),
             "KRR_WITNESS_FILE": str(directory / "witness"),
+            # No sweep begins by itself.
+            "KRR_SWEEP_DAYS": "0",
             **(_adapter_settings(directory, suppliers) if suppliers else {}),
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -149,6 +151,8 @@ def _adapter_settings(directory: Path, suppliers: dict[str, str]) -> dict[str, s
     return {
         "KRR_ADAPTER_LEASE_SECONDS": str(LEASE_SECONDS),
         "KRR_ADAPTER_SETTLE_SECONDS": "4",
+        "KRR_ADAPTER_MOST_READS_PER_SECOND": "10000",
+        "KRR_ADAPTER_READ_IDLE_SECONDS": "0.2",
         "KRR_DIGIPOST_URL": suppliers["digipost"],
         "KRR_DIGIPOST_BROKER_ID": "1000",
         "KRR_DIGIPOST_KEY_FILE": str(directory / "digipost" / "sender-key.pem"),
@@ -156,6 +160,7 @@ def _adapter_settings(directory: Path, suppliers: dict[str, str]) -> dict[str, s
         "KRR_EBOKS_URL": suppliers["eboks"],
         "KRR_EBOKS_TOKEN_FILE": str(directory / "eboks" / "token"),
         "KRR_EBOKS_DEADLINE_SECONDS": "2",
+        "KRR_EBOKS_LISTS_ACCOUNTS": "true",
         "KRR_SMS_URL": suppliers["link"],
         "KRR_SMS_TOKEN_URL": suppliers["link"] + link.TOKEN_PATH,
         "KRR_SMS_CLIENT_ID": link.CLIENT_ID,

@@ -20,6 +20,7 @@ from krr_cli import (
     operator,
     operator_check,
     population,
+    reconcile,
     sandbox,
     statistics,
     trace,
@@ -30,8 +31,8 @@ from krr_cli.register import READER_LEFT
 _EPILOG = (
     "Exit codes: 0 done; 1 refused, the reason stands on standard error (an operator's refusal on "
     "standard output); 2 wrong usage; 3 the register, its database or the sandbox is away: try again; "
-    "4 some identifiers were refused, a row tells each; 130 ended by Ctrl-C; 141 nobody read the output any "
-    "more, as after `| head`."
+    "4 some identifiers were refused, a row tells each; 5 a sweep stopped at its cap; 130 ended by Ctrl-C; "
+    "141 nobody read the output any more, as after `| head`."
 )
 
 
@@ -70,6 +71,8 @@ app.command()(statistics.stats)
 app.add_typer(administration.deliveries, name="deliveries")
 app.add_typer(administration.messages, name="messages")
 app.add_typer(certificates.app, name="certificates")
+app.add_typer(reconcile.app)
+app.add_typer(reconcile.sweeps, name="sweeps")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(population.app)
 app.add_typer(epoch.app, name="epoch")

@@ -73,6 +73,7 @@ def adapters(data: Path, traces: Path) -> list[Part]:
         "eboks": {
             "KRR_EBOKS_URL": f"http://{address(Supplier.EBOKS)}",
             "KRR_EBOKS_TOKEN_FILE": str(data / "eboks" / "token"),
+            "KRR_EBOKS_LISTS_ACCOUNTS": "true",
         },
         "sms": {
             "KRR_SMS_URL": f"http://{address(Supplier.LINK)}",

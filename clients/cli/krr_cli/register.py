@@ -15,8 +15,12 @@ from krr_client import RegisterError, connect
 REFUSED = 1
 UNREACHABLE = 3
 SOME_REFUSED = 4
+STOPPED_AT_CAP = 5
 INTERRUPTED = 128 + signal.SIGINT
 READER_LEFT = 128 + signal.SIGPIPE
+
+# What a register says, or what is said of it, that is away for now.
+AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 DEFAULT_REGISTER = "127.0.0.1:50051"
 
@@ -47,8 +51,7 @@ def connected(register: str, credential: str, *, timeout: float = 10.0) -> Itera
     except RegisterError as error:
         for line in _refusal(error):
             typer.echo(line, err=True)
-        away = error.status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-        raise typer.Exit(UNREACHABLE if away else REFUSED) from None
+        raise typer.Exit(UNREACHABLE if error.status in AWAY else REFUSED) from None
 
 
 def request_id_or_new(request_id: str | None) -> str:

@@ -141,6 +141,7 @@ logs        {os.path.relpath(run / "logs")}, traces in {os.path.relpath(traces)}
   {krr} sandbox behaviour eboks down
   {krr} changes --follow
   {krr} certificates list
+  {krr} reconcile eboks
   {krr} --help
 
 Ctrl-C ends everything. KRR_KEEP=1 keeps the data at the next start."""
