@@ -112,6 +112,13 @@ _WALK = text(f"""
     FROM next LEFT JOIN leased ON leased.person_id = next.id ORDER BY next.change_number DESC
 """)  # noqa: S608 (a condition from above)
 
+_LEAVE_LIST = text("""
+    DELETE FROM comparison WHERE id IN (
+        SELECT id FROM comparison
+        WHERE sweep_id = :sweep_id AND person_id IS NULL AND coalesce(leased_until_time < now(), true)
+        FOR UPDATE SKIP LOCKED)
+""")
+
 _OUT = text("SELECT count(*) FROM comparison WHERE sweep_id = :sweep_id")
 
 _FIND = text("""
@@ -147,18 +154,18 @@ def lease_comparisons(
             running = sweeps.running_sweep(transaction, adapter)
         if running is None:
             return []
-    if running.rolling:
-        limit = min(limit, _paced(transaction, running, now, rolling))
-    if lists_accounts and running.next_change_number:
-        _list_from_the_beginning(transaction, running, now)
-        running = replace(running, next_change_number=0)
+    # Who was given out once is not held back again: a difference must not wait for the pace.
+    new = min(limit, _paced(transaction, running, now, rolling)) if running.rolling else limit
+    running = _by_list_or_singly(transaction, running, now, lists_accounts=lists_accounts)
     lease = {"sweep_id": running.id, "operator": running.operator, "duration": duration}
     again = execute(
-        _LEASE_AGAIN, {**lease, "limit": limit, "lists_accounts": lists_accounts, "most": _MOST_ATTEMPTS}
+        _LEASE_AGAIN,
+        {**lease, "limit": limit, "lists_accounts": lists_accounts and new > 0, "most": _MOST_ATTEMPTS},
     )
     leased = [LeasedComparison(*row) for row in again]
-    if running.next_change_number and len(leased) < limit:
-        leased += _walk_on(transaction, running, lease, limit - len(leased))
+    new = min(new, limit - len(leased))
+    if running.next_change_number and new:
+        leased += _walk_on(transaction, running, lease, new)
     if not leased:
         given_up = execute(_GIVE_UP, {"sweep_id": running.id, "most": _MOST_ATTEMPTS}).rowcount
         sweeps.count(transaction, running.id, unread_count=given_up)
@@ -243,14 +250,30 @@ def _paced(transaction: Transaction, running: Sweep, now: datetime, rolling: tim
     return max(0, due - running.compared_count - running.unread_count - out)
 
 
-def _list_from_the_beginning(transaction: Transaction, running: Sweep, now: datetime) -> None:
+def _by_list_or_singly(
+    transaction: Transaction, running: Sweep, now: datetime, *, lists_accounts: bool
+) -> Sweep:
+    """Begin with the operator's list where the adapter can list, or go over to single persons where it
+    no longer can. A sweep that has begun singly stays so."""
     execute = transaction.connection.execute
-    execute(
-        insert(comparison).values(
-            sweep_id=running.id, after_identifier="", change_number=0, not_before_time=now, failed_attempts=0
+    if lists_accounts and running.next_change_number == running.began_change_number + 1:
+        execute(
+            insert(comparison).values(
+                sweep_id=running.id,
+                after_identifier="",
+                change_number=0,
+                not_before_time=now,
+                failed_attempts=0,
+            )
         )
-    )
-    execute(update(sweep).where(sweep.c.id == running.id).values(next_change_number=0))
+        position = 0
+    elif not lists_accounts and execute(_LEAVE_LIST, {"sweep_id": running.id}).rowcount:
+        # One more than needed: it tells from a sweep that has not begun, which would list again.
+        position = transaction.last_change_number() + 2
+    else:
+        return running
+    execute(update(sweep).where(sweep.c.id == running.id).values(next_change_number=position))
+    return replace(running, next_change_number=position)
 
 
 def _done(transaction: Transaction, comparison_id: int) -> None:

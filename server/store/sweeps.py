@@ -72,8 +72,11 @@ def start_sweep(
 
     Raises InvalidValue: UNKNOWN_OPERATOR.
     """
+    # Locked, so that of several who begin at once each finds the sweep of the one before.
     operator = transaction.connection.scalar(
-        select(mailbox_operator.c.organisation_number).where(mailbox_operator.c.adapter == adapter)
+        select(mailbox_operator.c.organisation_number)
+        .where(mailbox_operator.c.adapter == adapter)
+        .with_for_update(key_share=True)
     )
     if operator is None:
         raise InvalidValue(Reason.UNKNOWN_OPERATOR, "adapter")

@@ -147,9 +147,15 @@ def test_a_part_that_begins_before_it_should_is_refused(register: Register, six:
     assert refused.value.reason == "INVALID_FIELD"
 
 
-def test_an_adapter_that_cannot_list_gets_no_parts(register: Register, six: list[str]) -> None:
-    start(register, "eboks")
-    leased = part(register)
-    report(register, leased, "eboks", try_later=LATER)
+def test_an_adapter_that_lists_no_longer_reads_everybody_singly(register: Register, six: list[str]) -> None:
+    sweep_id = start(register, "eboks")
+    report(register, part(register), "eboks", try_later=LATER)
 
+    read = lease_comparisons(register, "eboks")
+    assert sorted(each.identifier for each in read) == six
+    # Should it list again after all, the sweep goes on as it is.
+    assert lease_comparisons(register, "eboks", lists_accounts=True) == []
+    for each in read:
+        report(register, each, "eboks", account=account(True, address(each.identifier)))
     assert lease_comparisons(register, "eboks") == []
+    assert state(register, sweep_id) == "FINISHED"

@@ -4,12 +4,25 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from krr.v1 import delivery_service_pb2 as pb
 from psycopg import Connection
 
 from server.config import Settings
 from tests.conftest import Register
 from tests.people import OLA
-from tests.server.sweeping import ON, lease_comparisons, load_many, report, start, state
+from tests.people import synthetic_identifiers as people
+from tests.server.sweeping import (
+    ON,
+    account,
+    at_eboks,
+    email_of_its_own,
+    lease_comparisons,
+    load_many,
+    report,
+    start,
+    state,
+)
 from tests.server.test_look_up import EMAIL, MAILBOX, load
 
 PERIOD = timedelta(days=10)
@@ -77,3 +90,25 @@ def test_none_begins_after_one_that_stopped_at_its_cap_until_the_staff_begins_on
     assert lease_comparisons(register) == []
     start(register)
     assert len(lease_comparisons(register)) == 2
+
+
+def test_who_could_not_be_read_does_not_wait_for_the_pace(register: Register) -> None:
+    load_many(register, 3)
+    [leased] = lease_comparisons(register)
+    report(register, leased, try_later=pb.TryLater(error_code="HTTP_503", delay=Duration()))
+
+    assert [each.identifier for each in lease_comparisons(register)] == [leased.identifier]
+
+
+def test_who_differs_in_a_list_does_not_wait_for_the_pace(register: Register) -> None:
+    listed = sorted(identifier for identifier, _ in zip(people(), range(3), strict=False))
+    for number, identifier in enumerate(listed):
+        load(register, identifier, email=email_of_its_own(number), **at_eboks())
+    [part] = lease_comparisons(register, "eboks", lists_accounts=True)
+    accounts = [
+        pb.ListedAccount(identifier=each, account=account(receives=each != listed[1])) for each in listed
+    ]
+    report(register, part, "eboks", accounts=pb.AccountsRead(accounts=accounts, is_last=True))
+
+    read = lease_comparisons(register, "eboks", lists_accounts=True)
+    assert [each.identifier for each in read] == [listed[1]]

@@ -66,3 +66,11 @@ def test_citizens_who_write_meanwhile_are_neither_refused_nor_repaired_wrongly(r
     assert found.difference_count == found.repaired_count == len(kinds(register, sweep_id))
     assert 20 <= found.repaired_count <= 40
     assert found.compared_count >= 40
+
+
+def test_of_sweeps_that_begin_at_once_one_runs_and_none_is_refused(register: Register) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        begun = list(pool.map(lambda _: start(register), range(16)))
+
+    states = [state(register, sweep_id) for sweep_id in sorted(begun)]
+    assert states == ["ENDED"] * 15 + ["RUNNING"]
