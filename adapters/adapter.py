@@ -18,7 +18,12 @@ from krr.v1 import delivery_service_pb2 as pb
 
 @dataclass(frozen=True)
 class Done:
-    """The supplier's side is as asked for."""
+    """The supplier's side is as asked for.
+
+    mailbox_address: of the account, where the delivery asked to open one; else empty.
+    """
+
+    mailbox_address: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,9 @@ class MailboxAdapter(Protocol):
       a clock that is off; and Misconfigured where the operator does not let the adapter in.
     - NO_ACCOUNT, as the code of a Refused, is what the citizen sees. To switch off where there is
       no account is Done.
+    - Where the delivery has `open_account`: the operator opens an account, or says that there is one,
+      and its address is in the Done. Nothing is switched; the next delivery does that. An adapter
+      whose operator opens none on the register's word says Refused("ACCOUNT_NOT_OPENED").
     - An attempt ends within `deadline_seconds`, whatever the operator does.
     - Several threads share it; an answer is about whom its request asked about.
     - Identity numbers stand in bodies, and in no log, span or address.

@@ -97,8 +97,8 @@ def mailbox_work(
     def finish(delivery: pb.Delivery, outcome: Outcome, delay: float) -> None:
         request = pb.FinishDeliveryRequest(delivery_id=delivery.delivery_id, lease_token=delivery.lease_token)
         match outcome:
-            case Done():
-                request.done.SetInParent()
+            case Done(mailbox_address):
+                request.done.CopyFrom(pb.DeliveryDone(mailbox_address=mailbox_address))
             case TryLater(error_code):
                 request.try_later.CopyFrom(_try_later(error_code, delay))
             case Refused(error_code):

@@ -18,9 +18,10 @@ from krr.v1 import (
 
 from server import certificates, sweeps, translate
 from server.call import Call
+from server.domain.change import Change
 from server.domain.errors import InvalidValue, Reason
 from server.domain.identifiers import PersonIdentifier
-from server.domain.person import Change, DeletionReason, Language
+from server.domain.person import DeletionReason, Language
 from server.domain.rules import MAX_BATCH
 from server.loaded_person import LoadedPersons, staged_time
 from server.person_import import import_id_from, import_persons, import_to, rejection_to

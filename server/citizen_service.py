@@ -10,12 +10,19 @@ from krr.v1 import person_pb2
 from server import translate
 from server.call import Call
 from server.domain.caller import CallerKind
+from server.domain.change import Change
 from server.domain.contact import ContactKind, parse_email, parse_mobile
 from server.domain.errors import InvalidValue, Reason, Refusal
 from server.domain.identifiers import PersonIdentifier
-from server.domain.person import Change, DeletionReason, Person
+from server.domain.person import DeletionReason, Person
 from server.domain.rules import MAX_BATCH
 from server.feed import must_be_fresh
+from server.store.account_requests import (
+    AccountRequest,
+    find_account_request,
+    request_account,
+    withdraw_account_request,
+)
 from server.store.history import list_history
 from server.store.store import Store
 from server.store.transaction import Answer, Reader, Transaction
@@ -53,15 +60,18 @@ class CitizenService:
         identifier = self._own_identifier(request.identifier, call)
         fresh = self.tokens.read_freshness(request.at_least_as_fresh)
 
-        def read(reader: Reader) -> Person:
+        def read(reader: Reader) -> tuple[Person, AccountRequest | None]:
             must_be_fresh(reader, fresh)
-            return reader.persons([identifier])[identifier]
+            # Before the person: an account that is opened in between is then seen twice, not never.
+            account_request = find_account_request(reader, identifier)
+            return reader.persons([identifier])[identifier], account_request
 
-        person = self.store.read(read, deadline=call.deadline)
+        person, account_request = self.store.read(read, deadline=call.deadline)
         return pb.GetPersonResponse(
             person=translate.person_to(person),
             mailboxes=translate.own_mailboxes_to(person),
             shared_contacts=translate.shared_contacts_to(person),
+            account_request=translate.account_request_to(account_request),
         )
 
     def RegisterPerson(self, request: pb.RegisterPersonRequest, call: Call) -> pb.RegisterPersonResponse:
@@ -107,8 +117,20 @@ class CitizenService:
         operator = translate.operator_from(
             "operator_organisation_number", request.operator_organisation_number, self.store.operators
         )
-        answer = self._write(request, call, lambda person, _: person.choose_mailbox(operator))
-        return pb.ChooseMailboxResponse(answer=answer)
+
+        def choose(transaction: Transaction, before: Person, now: datetime) -> Answer:
+            opens_account = request.open_account and operator in self.store.account_openers
+            if opens_account and before.mailbox_at(operator) is None:
+                before.may_request_account()
+                request_account(transaction, before, operator)
+                return Answer("ACCOUNT_REQUESTED", before.change_number)
+            answer = _changed(transaction, before, before.choose_mailbox(operator), now)
+            if answer.result == "UNCHANGED":
+                # Another operator may have been asked since.
+                withdraw_account_request(transaction, before.identifier)
+            return answer
+
+        return pb.ChooseMailboxResponse(answer=self._write_so(request, call, choose))
 
     def DeletePerson(self, request: pb.DeletePersonRequest, call: Call) -> pb.DeletePersonResponse:
         return pb.DeletePersonResponse(
@@ -133,6 +155,15 @@ class CitizenService:
     def _write(
         self, request: "_Write", call: Call, verb: Callable[[Person, datetime], Person]
     ) -> person_pb2.WriteAnswer:
+        return self._write_so(
+            request,
+            call,
+            lambda transaction, before, now: _changed(transaction, before, verb(before, now), now),
+        )
+
+    def _write_so(
+        self, request: "_Write", call: Call, act: Callable[[Transaction, Person, datetime], Answer]
+    ) -> person_pb2.WriteAnswer:
         identifier = self._own_identifier(request.identifier, call)
         now = self.now()
 
@@ -142,8 +173,7 @@ class CitizenService:
                 request.expected_change_number != before.change_number
             ):
                 raise Refusal(Reason.CHANGED_SINCE)
-            [number] = transaction.record([Change(before, verb(before, now))], now)
-            return Answer("UNCHANGED" if number == before.change_number else "CHANGED", number)
+            return act(transaction, before, now)
 
         answer = self.store.write(
             call.caller,
@@ -158,3 +188,8 @@ class CitizenService:
         if call.caller.kind is CallerKind.CITIZEN and identifier != call.caller.subject:
             raise Refusal(Reason.OTHER_PERSON)
         return identifier
+
+
+def _changed(transaction: Transaction, before: Person, after: Person, now: datetime) -> Answer:
+    [number] = transaction.record([Change(before, after)], now)
+    return Answer("UNCHANGED" if number == before.change_number else "CHANGED", number)

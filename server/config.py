@@ -19,6 +19,7 @@ class MailboxOperator(BaseModel):
     organisation_number: the one in its credential.
     name: what citizens and public bodies read.
     adapter: the name under which its adapter leases deliveries, such as digipost.
+    opens_accounts: whether it opens accounts for citizens who ask for one in the choice.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,6 +27,7 @@ class MailboxOperator(BaseModel):
     organisation_number: str
     name: str = Field(min_length=1, max_length=100)
     adapter: str = Field(pattern="^[a-z][a-z0-9-]{0,63}$")
+    opens_accounts: bool = False
 
     @field_validator("organisation_number")
     @classmethod
@@ -44,8 +46,8 @@ class Settings(BaseSettings):
     development_credentials: believe callers who they say they are; on loopback only.
     synthetic_identifiers: take test persons (month + 80).
     mailbox_operators: operators beside those that the register came with, or other names for these;
-        a list in JSON, [{"organisation_number": "...", "name": "...", "adapter": "..."}]. One that
-        was entered stays when the setting goes.
+        a list in JSON, [{"organisation_number": "...", "name": "...", "adapter": "..."}], and
+        "opens_accounts": true where it does. One that was entered stays when the setting goes.
     switch_off_wait: how long an old operator's off waits for the new operator's on.
     sweep_days: in how many days the whole register is compared with each operator's side, over and
         over; 0 for only when the staff begins a sweep. A fraction is allowed.

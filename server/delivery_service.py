@@ -11,7 +11,7 @@ from server import sweeps, translate
 from server.call import Call
 from server.domain.comparison import Account
 from server.domain.errors import InvalidValue, Reason, Refusal
-from server.domain.identifiers import PersonIdentifier, is_synthetic
+from server.domain.identifiers import PersonIdentifier, is_synthetic, parse_mailbox_address
 from server.domain.outcome import Done, Refused, Sent, TryLater
 from server.domain.person import Language
 from server.store import deliveries, messages
@@ -65,6 +65,11 @@ class DeliveryService:
                     failed_attempts=each.failed_attempts,
                     trace_parent=each.trace_parent or "",
                     earlier_lease_ran_out=each.earlier_lease_ran_out,
+                    open_account=(
+                        pb.AccountToOpen(email=each.email, mobile=each.mobile)
+                        if each.email and each.mobile
+                        else None
+                    ),
                 )
                 for each in leased
             ]
@@ -75,7 +80,7 @@ class DeliveryService:
         outcome: Done | TryLater | Refused
         match request.WhichOneof("outcome"):
             case "done":
-                outcome = Done()
+                outcome = _done(request.done)
             case "try_later":
                 outcome = _try_later(request.try_later)
             case "refused":
@@ -85,7 +90,7 @@ class DeliveryService:
         self.store.write(
             call.caller,
             lambda transaction: deliveries.finish_delivery(
-                transaction, call.caller.subject, request.delivery_id, lease_token, outcome
+                transaction, call.caller.subject, request.delivery_id, lease_token, outcome, self.now()
             ),
             deadline=call.deadline,
         )
@@ -207,6 +212,12 @@ def _lease_duration(
     return translate.duration_from(
         "lease_duration", request.lease_duration, least=_SHORTEST_LEASE, most=_LONGEST_LEASE
     )
+
+
+def _done(message: pb.DeliveryDone) -> Done:
+    if not message.mailbox_address:
+        return Done()
+    return Done(translate.named_field("done.mailbox_address", parse_mailbox_address, message.mailbox_address))
 
 
 def _try_later(message: pb.TryLater) -> TryLater:

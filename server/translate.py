@@ -26,6 +26,7 @@ from server.domain.identifiers import OrganisationNumber, parse_organisation_num
 from server.domain.look_up import LetterRoute, LookUp, Purpose
 from server.domain.person import DeletionReason, Language, Mailbox, Person, Status
 from server.domain.rules import MAX_BATCH
+from server.store.account_requests import AccountRequest
 from server.store.history import HistoryEntry
 from server.store.transaction import Answer, WriteRequest
 
@@ -235,6 +236,16 @@ def own_mailboxes_to(person: Person) -> list[citizen_service_pb2.OwnMailbox]:
         )
         for mailbox in person.mailboxes
     ]
+
+
+def account_request_to(request: AccountRequest | None) -> citizen_service_pb2.AccountRequest | None:
+    """An account that an operator is asked to open; None, an absent field, for none."""
+    if request is None:
+        return None
+    return citizen_service_pb2.AccountRequest(
+        operator_organisation_number=request.operator,
+        state=citizen_service_pb2.OperatorState.Value(f"OPERATOR_STATE_{request.state.name}"),
+    )
 
 
 def shared_contacts_to(person: Person) -> "list[person_pb2.ContactKind.ValueType]":

@@ -1,4 +1,4 @@
-"""Keeps Digipost in step: public mail on or off for one account."""
+"""Keeps Digipost in step: public mail on or off for one account, which it opens where asked."""
 
 import time
 
@@ -7,10 +7,12 @@ from krr.v1 import delivery_service_pb2 as pb
 from adapters.adapter import AccountState, Done, Refused, TryLater
 from adapters.digipost.client import DigipostClient
 from adapters.digipost.settings import DigipostSettings
-from adapters.digipost.xml_body import MalformedBody, compose, parse, texts
+from adapters.digipost.xml_body import MalformedBody, compose, parse, text, texts
 from adapters.exchange import NotDone
 
 _PUBLIC_MAILBOX_TAG = "PUBLIC_MAILBOX_TAG"
+# What the register takes as a mailbox address.
+_SHORTEST_ADDRESS, _LONGEST_ADDRESS = 8, 100
 
 
 class DigipostAdapter:
@@ -29,6 +31,11 @@ class DigipostAdapter:
     def deliver(self, delivery: pb.Delivery) -> Done | TryLater | Refused:
         """See MailboxAdapter."""
         ends = time.monotonic() + self.deadline_seconds
+        if delivery.HasField("open_account"):
+            try:
+                return self._open_account(delivery.identifier, delivery.open_account, ends)
+            except NotDone as not_done:
+                return not_done.outcome
         try:
             return self._make_it_so(delivery.identifier, delivery.receives_public_mail, ends)
         except NotDone as not_done:
@@ -56,6 +63,23 @@ class DigipostAdapter:
         if self._receives_public_mail(identifier, ends) == wanted:
             return Done()
         return TryLater("READ_BACK_DIFFERS")
+
+    def _open_account(self, identifier: str, wanted: pb.AccountToOpen, ends: float) -> Done:
+        # Digipost creates or activates: once more gives the account that there is.
+        person = compose(
+            "user-information",
+            ("national-identity-number", identifier),
+            ("phone-number", wanted.mobile),
+            ("email-address", wanted.email),
+        )
+        answer = self._client.call("create_or_activate_user_account", ends, body=person)
+        try:
+            address = text(parse(answer, "user-account"), "digipost-address")
+        except MalformedBody:
+            address = ""
+        if not address.isprintable() or not _SHORTEST_ADDRESS <= len(address) <= _LONGEST_ADDRESS:
+            raise NotDone(TryLater("ANSWER_MALFORMED"))
+        return Done(address)
 
     def _receives_public_mail(self, identifier: str, ends: float) -> bool:
         query = {"personal-identification-number": identifier}

@@ -1,10 +1,11 @@
-"""Plays api.digipost.no: entry point, identification and the tag for public mail.
+"""Plays api.digipost.no: entry point, identification, accounts and the tag for public mail.
 
 Strict where the real one is known to be: signatures, hash, clock, schema, media type. What
 is not published (how it answers for a person without an account) is a guess, marked below.
 """
 
 import asyncio
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ BROKER_ID = "1000"
 OPERATOR_CREDENTIAL = "Development operator/984661185"
 
 _SCHEMA = etree.XMLSchema(etree.parse(str(Path(digipost.__file__).with_name("api_v8.xsd"))))
+_IDENTITY_NUMBER, _PHONE = re.compile("[0-9]{11}"), re.compile(r"\+[1-9][0-9]{7,14}")
 _IDENTIFIER = f".//{{{NAMESPACE}}}personal-identification-number"
 
 
@@ -63,6 +65,7 @@ def make_app(data_directory: Path, register: str) -> Starlette:
         "add_tag": f"{prefix}/Tags/add",
         "remove_tag": f"{prefix}/Tags/remove",
         "get_tags": f"{prefix}/Tags",
+        "create_or_activate_user_account": f"{prefix}/UserAccounts",
     }
     door = _Door(server_key, sender_key.public_key(), switch)
     desk = _Desk(accounts, certificate, links)
@@ -72,6 +75,11 @@ def make_app(data_directory: Path, register: str) -> Starlette:
         Route(links["add_tag"], door.guard(desk.add_tag, "tag"), methods=["POST"]),
         Route(links["remove_tag"], door.guard(desk.remove_tag, "tag"), methods=["POST"]),
         Route(links["get_tags"], door.guard(desk.get_tags), methods=["GET"]),
+        Route(
+            links["create_or_activate_user_account"],
+            door.guard(desk.open_account, "user-information"),
+            methods=["POST"],
+        ),
         Route("/{path:path}", door.guard(desk.nothing_here)),
     ]
     return sandbox_app(
@@ -131,6 +139,20 @@ class _Desk:
             # The code is published, its status here is a guess.
             raise _Refusal(HTTPStatus.NOT_FOUND, "UNKNOWN_USER", "CLIENT_DATA")
         return b""
+
+    def open_account(self, _request: Request, body: Any) -> bytes:
+        identifier, phone, email = (
+            str(body.findtext(f"{{{NAMESPACE}}}{name}")).strip()
+            for name in ("national-identity-number", "phone-number", "email-address")
+        )
+        if not (_IDENTITY_NUMBER.fullmatch(identifier) and _PHONE.fullmatch(phone) and "@" in email):
+            # How the real one answers is a guess.
+            raise _Refusal(HTTPStatus.BAD_REQUEST, "PROBLEM_WITH_REQUEST", "CLIENT_DATA")
+        account = self._accounts.open(identifier)
+        # The schema wants a key; here the certificate's will do, since nobody encrypts with it.
+        return compose(
+            "user-account", ("digipost-address", account.address), ("encryption-key", self._certificate)
+        )
 
     def get_tags(self, request: Request, _body: Any) -> bytes:
         account = self._accounts.find(request.query_params.get("personal-identification-number", ""))

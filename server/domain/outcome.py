@@ -3,10 +3,17 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from server.domain.identifiers import MailboxAddress
+
 
 @dataclass(frozen=True)
 class Done:
-    """The operator's side is as asked for."""
+    """The operator's side is as asked for.
+
+    mailbox_address: of the account, where it was to be opened.
+    """
+
+    mailbox_address: MailboxAddress | None = None
 
 
 @dataclass(frozen=True)

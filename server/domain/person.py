@@ -100,6 +100,10 @@ class Person:
             return None
         return self.mailbox_at(self.chosen)
 
+    def has_every_contact(self) -> bool:
+        """Whether both e-mail and mobile are there."""
+        return len(self.contacts) == len(ContactKind)
+
     # The citizen's verbs
 
     def register(self, now: datetime, values: Mapping[ContactKind, str], language: Language | None) -> Self:
@@ -186,6 +190,16 @@ class Person:
         self._must_have_contact()
         return replace(self, chosen=operator)
 
+    def may_request_account(self) -> None:
+        """Pass if an operator may open an account for the person.
+
+        Raises Refusal: PERSON_NOT_FOUND, RESERVED, or CONTACT_MISSING unless e-mail and mobile are there.
+        """
+        self._must_be_active()
+        self._must_not_be_reserved()
+        if not self.has_every_contact():
+            raise Refusal(Reason.CONTACT_MISSING)
+
     def delete(self, reason: DeletionReason) -> Self:
         """Delete all but the tombstone; of a reserved person whose identity goes on, all but
         the reservation.
@@ -266,6 +280,13 @@ class Person:
             raise Refusal(Reason.ALREADY_CHOSEN)
         return self.create_mailbox(mailbox).fill_choice(mailbox.operator)
 
+    def enter_opened_account(self, operator: OrganisationNumber, address: MailboxAddress) -> Self:
+        """Enter the account that the operator opened, unless it reported the mailbox itself or the
+        person is gone."""
+        if self.status is not Status.ACTIVE or self.mailbox_at(operator):
+            return self
+        return self.create_mailbox(Mailbox(operator=operator, address=address))
+
     def update_mailbox(self, mailbox: Mailbox) -> Self:
         """Give the operator's mailbox another address or certificate; never bring one back that
         is gone.
@@ -307,64 +328,3 @@ class Person:
     def _must_have_contact(self) -> None:
         if not self.contacts:
             raise Refusal(Reason.CONTACT_MISSING)
-
-
-@dataclass(frozen=True)
-class Change:
-    """A person before and after a verb, and what follows from it.
-
-    takes_over: the earlier identifier, where the person took over all that was there.
-    tells_again: an operator whose side must be brought to the choice again, though that did not change.
-    """
-
-    before: Person
-    after: Person
-    takes_over: PersonIdentifier | None = None
-    tells_again: OrganisationNumber | None = None
-
-    def fields(self) -> tuple[str, ...]:
-        """Names of what changed, for the history."""
-        names = ("status", "reserved", "language", "mailboxes", "chosen")
-        changed = [name for name in names if getattr(self.before, name) != getattr(self.after, name)]
-        for kind in ContactKind:
-            before, after = self.before.contacts.get(kind), self.after.contacts.get(kind)
-            if before != after:
-                changed.append(kind)
-            elif before and after and before.shared != after.shared:
-                changed.append(f"{kind}_shared")
-        if self.takes_over:
-            changed.append("identifier")
-        if self.tells_again:
-            changed.append("operator_side")
-        return tuple(changed)
-
-    def operators_to_tell(self) -> tuple[OrganisationNumber, ...]:
-        """Operators whose side must be switched on or off now, in order."""
-        mailboxes = (self.before.public_mailbox(), self.after.public_mailbox())
-        before, after = (mailbox.operator if mailbox else None for mailbox in mailboxes)
-        told = set() if before == after else {before, after}
-        return tuple(sorted(filter(None, told | {self.tells_again})))
-
-    def operators_concerned(self) -> tuple[OrganisationNumber, ...]:
-        """Operators that see a change of what the register holds of their mailbox, in order."""
-        told = self.operators_to_tell()
-        boxes = (*self.before.mailboxes, *self.after.mailboxes)
-        return tuple(
-            sorted(
-                operator
-                for operator in {box.operator for box in boxes}
-                if operator in told or self.before.mailbox_at(operator) != self.after.mailbox_at(operator)
-            )
-        )
-
-    def leaves_nothing(self) -> bool:
-        """Whether nothing is left of the person but the tombstone or the reservation."""
-        after = self.after
-        bare = not (after.contacts or after.mailboxes or after.language)
-        return after.status is Status.DELETED or (after.reserved and bare)
-
-    def newly_chosen(self) -> OrganisationNumber | None:
-        """The operator that the person chose with this change; the person is told of it."""
-        if self.takes_over or self.after.chosen == self.before.chosen:
-            return None
-        return self.after.chosen

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, func, insert, select, text, update
 
+from server.domain.change import Change
 from server.domain.comparison import (
     Account,
     DifferenceKind,
@@ -22,7 +23,7 @@ from server.domain.comparison import (
 from server.domain.errors import InvalidValue, Reason, Refusal
 from server.domain.identifiers import OrganisationNumber, PersonIdentifier
 from server.domain.outcome import TryLater
-from server.domain.person import Change, Person
+from server.domain.person import Person
 from server.store import sweeps
 from server.store.account_lists import AccountsRead, compare_part
 from server.store.sweep_tables import comparison, sweep, sweep_difference

@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import text
 
-from server.domain.errors import Reason, Refusal
-from server.domain.identifiers import PersonIdentifier
+from server.domain.caller import CallerKind
+from server.domain.change import Change
+from server.domain.errors import InvalidValue, Reason, Refusal
+from server.domain.identifiers import MailboxAddress, OrganisationNumber, PersonIdentifier
 from server.domain.outcome import Done, Refused, TryLater
-from server.domain.person import OperatorState
+from server.domain.person import OperatorState, Person
 from server.store.transaction import Reader, Transaction
 
 
@@ -27,6 +29,9 @@ class LeasedDelivery:
     failed_attempts: int
     trace_parent: str | None
     earlier_lease_ran_out: bool
+    # Only where an account shall be opened.
+    email: str | None
+    mobile: str | None
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,16 @@ class DeliveryRow:
     trace_parent: str | None
 
 
+# A withdrawal takes the mark away; but a server of an earlier version does not.
+_OPENS_ACCOUNT = """(delivery.open_account AND person.status = 'ACTIVE' AND NOT person.reserved
+        AND person.email IS NOT NULL AND person.mobile IS NOT NULL)"""
+
 # The desired state is read in the statement that leases, from one snapshot. Should the
 # person change just then, the snapshot's change number is below the delivery's, so the
 # outcome will not count and the delivery is leased again.
 #
 # On a switch, the old operator's off waits for the new one's on.
-_LEASE = text("""
+_LEASE = text(f"""
     WITH due AS (
         SELECT delivery.id, delivery.lease_token IS NOT NULL AS earlier_lease_ran_out
         FROM delivery JOIN mailbox_operator ON mailbox_operator.organisation_number = delivery.operator
@@ -57,7 +66,8 @@ _LEASE = text("""
           AND NOT delivery.refused
           AND delivery.not_before_time <= now()
           AND coalesce(delivery.leased_until_time < now(), true)
-          AND NOT (delivery.created_time > now() - :wait_for_new_operator AND EXISTS (
+          AND NOT (NOT delivery.open_account
+            AND delivery.created_time > now() - :wait_for_new_operator AND EXISTS (
               SELECT FROM delivery AS other
               JOIN mailbox ON mailbox.person_id = other.person_id
                 AND mailbox.operator = other.operator AND mailbox.chosen
@@ -74,31 +84,34 @@ _LEASE = text("""
         WHERE delivery.id = due.id AND person.id = delivery.person_id
         RETURNING delivery.id, delivery.lease_token, delivery.operator, delivery.person_id,
             delivery.failed_attempts, delivery.not_before_time, delivery.trace_parent,
-            due.earlier_lease_ran_out
+            due.earlier_lease_ran_out, {_OPENS_ACCOUNT} AS opens_account
     )
     SELECT leased.id, leased.lease_token, person.identifier,
         person.status = 'ACTIVE' AND NOT person.reserved AND coalesce(mailbox.chosen, false)
             AS receives_public_mail,
         mailbox.address, person.change_number, leased.failed_attempts, leased.trace_parent,
-        leased.earlier_lease_ran_out
+        leased.earlier_lease_ran_out,
+        CASE WHEN leased.opens_account THEN person.email END AS email,
+        CASE WHEN leased.opens_account THEN person.mobile END AS mobile
     FROM leased
     JOIN person ON person.id = leased.person_id
     LEFT JOIN mailbox ON mailbox.person_id = leased.person_id AND mailbox.operator = leased.operator
     ORDER BY leased.not_before_time
-""")
+""")  # noqa: S608 (a condition from above)
 
 _FIND_LEASED = text("""
-    SELECT delivery.person_id, delivery.operator
+    SELECT delivery.person_id, delivery.operator, person.identifier
     FROM delivery JOIN mailbox_operator ON mailbox_operator.organisation_number = delivery.operator
+    JOIN person ON person.id = delivery.person_id
     WHERE delivery.id = :id AND delivery.lease_token = :lease_token AND mailbox_operator.adapter = :adapter
 """)
 
-_LOCK_PERSON = text("SELECT FROM person WHERE id = :person_id FOR UPDATE")
-
-_LOCK_LEASED = text("""
-    SELECT change_number <= leased_change_number AS is_current
-    FROM delivery WHERE id = :id AND lease_token = :lease_token FOR UPDATE
-""")
+_LOCK_LEASED = text(f"""
+    SELECT coalesce(delivery.change_number <= delivery.leased_change_number, false) AS is_current,
+        {_OPENS_ACCOUNT} AS opens_account
+    FROM delivery JOIN person ON person.id = delivery.person_id
+    WHERE delivery.id = :id AND delivery.lease_token = :lease_token FOR UPDATE OF delivery
+""")  # noqa: S608 (a condition from above)
 
 _RELEASE = "UPDATE delivery SET leased_until_time = NULL, lease_token = NULL"
 
@@ -159,21 +172,34 @@ def finish_delivery(
     delivery_id: int,
     lease_token: uuid.UUID,
     outcome: Done | TryLater | Refused,
+    now: datetime,
 ) -> None:
     """Record the outcome and end the lease. Where the person changed after the lease, the
-    outcome does not count and the delivery stays due.
+    outcome does not count and the delivery stays due; but an account that was opened is entered.
 
-    Raises Refusal: LEASE_LOST.
+    Raises Refusal: LEASE_LOST. Raises InvalidValue: INVALID_FIELD where the address of an account is
+    missing, or was not asked for.
     """
     execute = transaction.connection.execute
     lease = {"id": delivery_id, "lease_token": lease_token}
     found = execute(_FIND_LEASED, {**lease, "adapter": adapter}).one_or_none()
     if found is None:
         raise Refusal(Reason.LEASE_LOST)
-    execute(_LOCK_PERSON, {"person_id": found.person_id})
+    person = transaction.person(found.identifier)
     leased = execute(_LOCK_LEASED, lease).one_or_none()
     if leased is None:
         raise Refusal(Reason.LEASE_LOST)
+    address = outcome.mailbox_address if isinstance(outcome, Done) else None
+    if leased.is_current and isinstance(outcome, Done) and (address is not None) != leased.opens_account:
+        raise InvalidValue(
+            Reason.INVALID_FIELD,
+            "done.mailbox_address",
+            "given where an account was to be opened, only there",
+        )
+    if address is not None:
+        execute(text(f"{_RELEASE} WHERE id = :id"), {"id": delivery_id})
+        _enter_account(transaction, person, found.operator, address, now, choose=leased.opens_account)
+        return
     if not leased.is_current:
         execute(text(f"{_RELEASE} WHERE id = :id"), {"id": delivery_id})
         return
@@ -201,6 +227,27 @@ def finish_delivery(
         _SET_OPERATOR_STATE,
         {"state": state.value, "person_id": found.person_id, "operator": found.operator},
     )
+
+
+def _enter_account(
+    transaction: Transaction,
+    person: Person,
+    operator: OrganisationNumber,
+    address: MailboxAddress,
+    now: datetime,
+    *,
+    choose: bool,
+) -> None:
+    """Enter an account as a mailbox; choose it unless the citizen withdrew the request.
+
+    The choice makes the delivery due again, to switch public mail on. A withdrawal did so before.
+    """
+    after = person.enter_opened_account(operator, address)
+    if choose:
+        after = after.choose_mailbox(operator)
+    # The adapter only brings what the citizen asked for, or what the operator has all the same.
+    transaction.act_for(CallerKind.CITIZEN if choose else CallerKind.OPERATOR)
+    transaction.record([Change(person, after)], now)
 
 
 def list_deliveries(

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from server.domain.change import Change
 from server.domain.errors import Reason, Refusal
 from server.domain.evidence import Evidence
 from server.domain.identifiers import OrganisationNumber, PersonIdentifier
-from server.domain.person import Change, Person
+from server.domain.person import Person
 from server.store.prepared import Statement
 from server.store.transaction import Transaction
 

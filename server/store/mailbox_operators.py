@@ -11,10 +11,12 @@ from sqlalchemy.exc import IntegrityError
 _LOCK = text("LOCK TABLE mailbox_operator IN SHARE ROW EXCLUSIVE MODE")
 
 _ENTER = text("""
-    INSERT INTO mailbox_operator (organisation_number, name, adapter)
-    VALUES (:organisation_number, :name, :adapter)
-    ON CONFLICT (organisation_number) DO UPDATE SET name = excluded.name, adapter = excluded.adapter
-    WHERE (mailbox_operator.name, mailbox_operator.adapter) <> (excluded.name, excluded.adapter)
+    INSERT INTO mailbox_operator (organisation_number, name, adapter, opens_accounts)
+    VALUES (:organisation_number, :name, :adapter, :opens_accounts)
+    ON CONFLICT (organisation_number) DO UPDATE SET name = excluded.name, adapter = excluded.adapter,
+        opens_accounts = excluded.opens_accounts
+    WHERE (mailbox_operator.name, mailbox_operator.adapter, mailbox_operator.opens_accounts)
+        <> (excluded.name, excluded.adapter, excluded.opens_accounts)
 """)
 
 
@@ -26,6 +28,7 @@ class MailboxOperator(Protocol):
     """What the register knows of an operator.
 
     adapter: the name under which its adapter leases deliveries.
+    opens_accounts: whether it opens accounts for citizens who ask for one in the choice.
     """
 
     @property
@@ -34,6 +37,8 @@ class MailboxOperator(Protocol):
     def name(self) -> str: ...
     @property
     def adapter(self) -> str: ...
+    @property
+    def opens_accounts(self) -> bool: ...
 
 
 def enter_mailbox_operators(connection: Connection, operators: Sequence[MailboxOperator]) -> None:
@@ -51,6 +56,7 @@ def enter_mailbox_operators(connection: Connection, operators: Sequence[MailboxO
                     "organisation_number": operator.organisation_number,
                     "name": operator.name,
                     "adapter": operator.adapter,
+                    "opens_accounts": operator.opens_accounts,
                 },
             )
         except IntegrityError:

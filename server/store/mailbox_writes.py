@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from server.domain.change import Change
 from server.domain.contact import ContactKind
 from server.domain.identifiers import OrganisationNumber
-from server.domain.person import Change, Language, OperatorState
+from server.domain.person import Language, OperatorState
 from server.store.prepared import Statement
 from server.store.rows import mailbox_values
 from server.store.trace_parent import current_trace_parent
@@ -29,17 +30,26 @@ class Numbered(NamedTuple):
 
 
 def lock_what_follows(run: Run, changes: Sequence[tuple[int, Change]], taken_over: Collection[int]) -> None:
-    """Lock the deliveries and messages that write_what_follows() is going to change.
+    """Lock the deliveries and messages that write_what_follows() is going to change; withdraw requests
+    for accounts that are wanted no more.
 
     changes: each with the id of the person's row.
     taken_over: rows whose messages move to others.
     """
-    told = [row_id for row_id, change in changes if change.operators_to_tell()]
-    if told:
-        run(_LOCK_DELIVERIES, person_ids=told)
+    withdrawing = {row_id for row_id, change in changes if change.withdraws_account_request()}
+    told = {row_id for row_id, change in changes if change.operators_to_tell()}
+    _lock_deliveries(run, told | withdrawing, withdrawing)
     messages = [row_id for row_id, change in changes if change.newly_chosen() or loses_mobile(change)]
     if messages or taken_over:
         run(_LOCK_MESSAGES, person_ids=[*messages, *taken_over])
+
+
+def withdraw_account_requests(run: Run, person_ids: Collection[int]) -> None:
+    """Make deliveries that were to open an account ordinary ones, due now; the persons stand locked.
+
+    The outcome of a lease that is out counts no more.
+    """
+    _lock_deliveries(run, person_ids, person_ids)
 
 
 def write_what_follows(run: Run, written: Sequence[Numbered]) -> None:
@@ -75,6 +85,15 @@ def write_what_follows(run: Run, written: Sequence[Numbered]) -> None:
 def loses_mobile(change: Change) -> bool:
     """Whether a message can no longer reach the person."""
     return ContactKind.MOBILE in change.before.contacts and ContactKind.MOBILE not in change.after.contacts
+
+
+def _lock_deliveries(run: Run, person_ids: Collection[int], withdrawing: Collection[int]) -> None:
+    if not person_ids:
+        return
+    locked = run(_LOCK_DELIVERIES, person_ids=list(person_ids))
+    withdrawn = [row["id"] for row in locked if row["open_account"] and row["person_id"] in withdrawing]
+    if withdrawn:
+        run(_WITHDRAW_ACCOUNT_REQUESTS, ids=withdrawn)
 
 
 def _write_mailboxes(run: Run, written: Sequence[Numbered]) -> None:
@@ -128,7 +147,20 @@ def _run_for(
 
 _LOCK_DELIVERIES = Statement(
     "lock_deliveries",
-    "SELECT id FROM delivery WHERE person_id = ANY(%(person_ids)s::bigint[]) ORDER BY id FOR UPDATE",
+    """
+    SELECT id, person_id, open_account FROM delivery
+    WHERE person_id = ANY(%(person_ids)s::bigint[]) ORDER BY id FOR UPDATE
+    """,
+)
+
+_WITHDRAW_ACCOUNT_REQUESTS = Statement(
+    "withdraw_account_requests",
+    """
+    UPDATE delivery
+    SET open_account = false, leased_change_number = NULL, not_before_time = now(), failed_attempts = 0,
+        last_error_code = NULL, refused = false
+    WHERE id = ANY(%(ids)s::bigint[])
+    """,
 )
 
 _LOCK_MESSAGES = Statement(

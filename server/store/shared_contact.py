@@ -26,8 +26,9 @@ from sqlalchemy import (
 from sqlalchemy.sql.selectable import TableValuedAlias
 
 from server.domain.caller import CallerKind
+from server.domain.change import Change
 from server.domain.contact import ContactKind, comparable
-from server.domain.person import Change, Person
+from server.domain.person import Person
 from server.store.prepared import prepared_on
 from server.store.rows import Digest
 from server.store.tables import person, shared_recount

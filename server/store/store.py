@@ -65,7 +65,8 @@ class Store:
     require_durable: refuse a PostgreSQL that may forget acknowledged commits.
 
     epoch names this register's sequence of change numbers; operators are the mailbox
-    operators that it knows; digest is what its contact info is compared by.
+    operators that it knows, account_openers those of them that open accounts for citizens who ask in
+    the choice; digest is what its contact info is compared by.
 
     Raises UnsafeDatabase where the register may not run on it, DBAPIError where it is away.
     """
@@ -100,8 +101,11 @@ class Store:
                     check_durability(connection)
                 check_schema(connection)
                 row = connection.execute(select(tables.register)).one()
-                operators = connection.scalars(select(tables.mailbox_operator.c.organisation_number))
-                self.operators: frozenset[OrganisationNumber] = frozenset(operators)
+                known = connection.execute(select(tables.mailbox_operator)).all()
+                self.operators = frozenset(OrganisationNumber(each.organisation_number) for each in known)
+                self.account_openers = frozenset(
+                    OrganisationNumber(each.organisation_number) for each in known if each.opens_accounts
+                )
         except BaseException:
             self.close()
             raise

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    false,
     func,
     text,
 )
@@ -78,6 +79,8 @@ mailbox_operator = Table(
     Column("organisation_number", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("adapter", Text, nullable=False, unique=True),
+    # Whether it opens accounts for citizens who ask for one in the choice.
+    Column("opens_accounts", Boolean, nullable=False, server_default=false()),
 )
 
 person = Table(
@@ -239,6 +242,8 @@ delivery = Table(
     Column("refused", Boolean, nullable=False),
     # W3C traceparent of the call that made it due.
     Column("trace_parent", Text),
+    # The citizen asked this operator for an account, and did not withdraw that.
+    Column("open_account", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("person_id", "operator"),
     Index("delivery_due_idx", "operator", "not_before_time", postgresql_where=text("NOT refused")),
 )

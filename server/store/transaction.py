@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from server.domain.caller import Caller
+from server.domain.caller import Caller, CallerKind
+from server.domain.change import Change
 from server.domain.errors import Reason, Refusal
 from server.domain.identifiers import PersonIdentifier
-from server.domain.person import Change, Person
+from server.domain.person import Person
 from server.store import tables
 from server.store.mailbox_writes import Numbered, Run, lock_what_follows, write_what_follows
 from server.store.prepared import prepared_on
@@ -94,6 +95,10 @@ class Transaction(Reader):
         self._digest = digest
         self._encode = encode
         self._row_ids: dict[PersonIdentifier, int] = {}
+
+    def act_for(self, kind: CallerKind) -> None:
+        """Let the history say from here on that this kind of caller did it."""
+        self._caller_kind = kind
 
     def row_id(self, identifier: PersonIdentifier) -> int:
         """Of a person that was read or entered in this transaction and has a row."""

@@ -26,7 +26,14 @@ from tests.adapters import faulty_link as faults
 from tests.adapters.faulty_link import Fault, FaultyLink, faulty_link
 from tests.adapters.operator import LONG, SHORT, Operator
 from tests.adapters.reading_conformance import ReadingConformance
-from tests.adapters.sandbox import NOBODY_LISTENS, PERSON, WITHOUT_ACCOUNT, trickling, wish
+from tests.adapters.sandbox import (
+    NOBODY_LISTENS,
+    PERSON,
+    WITHOUT_ACCOUNT,
+    trickling,
+    wish,
+    wish_for_account,
+)
 
 __all__ = ["AdapterConformance", "Operator", "Outcome"]
 
@@ -86,6 +93,20 @@ class AdapterConformance(ReadingConformance):
 
     def test_switching_off_without_an_account_is_done_already(self, operator: Operator) -> None:
         assert operator.adapter_for(operator.url, LONG).deliver(wish(False, WITHOUT_ACCOUNT)) == Done()
+
+    def test_an_account_is_opened_and_its_address_told_or_it_says_that_it_opens_none(
+        self, operator: Operator
+    ) -> None:
+        adapter = operator.adapter_for(operator.url, LONG)
+        # PERSON has an account already: that one's address, and nothing is switched.
+        outcomes = [adapter.deliver(wish_for_account(PERSON)) for _ in range(2)]
+        assert not operator.receives_public_mail()
+        if outcomes[0] == Refused("ACCOUNT_NOT_OPENED"):
+            assert outcomes == [Refused("ACCOUNT_NOT_OPENED")] * 2
+        else:
+            assert isinstance(outcomes[0], Done)
+            assert outcomes[0].mailbox_address
+            assert outcomes[0] == outcomes[1]
 
     def test_the_operators_refusal_is_final_and_has_a_code(self, operator: Operator) -> None:
         adapter = operator.adapter_for(operator.url, LONG)

@@ -21,6 +21,15 @@ def wish(on: bool, identifier: str = PERSON) -> pb.Delivery:
     return pb.Delivery(delivery_id=7, identifier=identifier, receives_public_mail=on, change_number=1001)
 
 
+def wish_for_account(identifier: str = WITHOUT_ACCOUNT) -> pb.Delivery:
+    return pb.Delivery(
+        delivery_id=8,
+        identifier=identifier,
+        change_number=1001,
+        open_account=pb.AccountToOpen(email="ola@example.com", mobile="+4791234567"),
+    )
+
+
 class Sandbox:
     """A running sandbox as tests and operators steer it."""
 

@@ -44,6 +44,8 @@ class ThirdOperatorAdapter:
 
     def deliver(self, delivery: pb.Delivery) -> Done | TryLater | Refused:
         """See MailboxAdapter. Refused with NO_ACCOUNT where a person without account should receive mail."""
+        if delivery.HasField("open_account"):
+            return Refused("ACCOUNT_NOT_OPENED")
         try:
             return self._make_it_so(delivery, time.monotonic() + self.deadline_seconds)
         except NotDone as not_done:

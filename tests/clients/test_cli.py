@@ -37,6 +37,16 @@ def test_a_load_can_be_repeated(krr: Krr) -> None:
     assert "0 loaded, 18 were there already" in krr("load", str(TEST_CITIZENS)).stdout
 
 
+def test_an_account_that_is_asked_for_is_shown_until_it_is_there(krr: Krr) -> None:
+    asked = krr("choose-mailbox", WITH_BOTH_POINTS, "digipost", "--open-account")
+    assert asked.stdout.startswith("account_requested; change number ")
+    shown = answer(krr("get-person", WITH_BOTH_POINTS, "--json"))
+    assert shown["account_request"]["state"] == "OPERATOR_STATE_PENDING"
+    assert "account asked for at digipost: PENDING" in krr("get-person", WITH_BOTH_POINTS).stdout
+    krr("reserve", WITH_BOTH_POINTS)
+    assert "account asked for" not in krr("get-person", WITH_BOTH_POINTS).stdout
+
+
 def test_a_look_up_tells_machines_and_people_the_same(krr: Krr) -> None:
     entry = answer(krr("look-up", WITH_DIGIPOST, "--json"))["entries"][0]
     table = krr("look-up", WITH_DIGIPOST).stdout

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.domain.change import Change
 from server.domain.contact import ContactKind, ContactPoint
 from server.domain.errors import Reason, Refusal
 from server.domain.identifiers import MailboxAddress, OrganisationNumber, PersonIdentifier
-from server.domain.person import Change, DeletionReason, Language, Mailbox, OperatorState, Person, Status
+from server.domain.person import DeletionReason, Language, Mailbox, OperatorState, Person, Status
 from tests import people
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

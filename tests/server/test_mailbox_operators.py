@@ -32,13 +32,14 @@ def test_a_configured_operator_is_entered_once_and_stays(
     settings: Settings, database: "psycopg.Connection[Any]"
 ) -> None:
     third = MailboxOperator(organisation_number=THIRD, name="Third", adapter="third")
-    ours = [(EBOKS, "e-Boks", "eboks"), (DIGIPOST, "Digipost", "digipost")]
+    ours = [(EBOKS, "e-Boks", "eboks", False), (DIGIPOST, "Digipost", "digipost", True)]
     for operator_list, name in (([third], "Third"), ([third], "Third"), ([], "Third")):
         Server(configured(settings, *operator_list)).end()
-        assert operators(database) == [(THIRD, name, "third"), *ours]
+        assert operators(database) == [(THIRD, name, "third", False), *ours]
     renamed = third.model_copy(update={"name": "Tredje", "adapter": "tredje"})
-    Server(configured(settings, renamed)).end()
-    assert operators(database) == [(THIRD, "Tredje", "tredje"), *ours]
+    for each, opens in ((renamed, False), (renamed.model_copy(update={"opens_accounts": True}), True)):
+        Server(configured(settings, each)).end()
+        assert operators(database) == [(THIRD, "Tredje", "tredje", opens), *ours]
 
 
 def test_two_operators_cannot_have_one_adapter(
@@ -67,7 +68,7 @@ def test_servers_that_start_together_enter_it_once(
         for _ in range(25):
             for entered in [pool.submit(enter) for _ in range(6)]:
                 entered.result(30)
-            assert (THIRD, "Third", "third") in operators(database)
+            assert (THIRD, "Third", "third", False) in operators(database)
             database.execute("DELETE FROM mailbox_operator WHERE organisation_number = %s", [THIRD])
 
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import psycopg
 
+from server.domain.change import Change
 from server.domain.contact import ContactKind, ContactPoint
 from server.domain.identifiers import PersonIdentifier
-from server.domain.person import Change, DeletionReason, Person, Status
+from server.domain.person import DeletionReason, Person, Status
 from server.jobs.recount_shared_contact import recount
 from server.store.store import Store
 from server.store.transaction import Transaction

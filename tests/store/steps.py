@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from server.domain.caller import Caller, CallerKind
+from server.domain.change import Change
 from server.domain.contact import ContactKind
 from server.domain.errors import Reason, Refusal
 from server.domain.identifiers import MailboxAddress, OrganisationNumber, PersonIdentifier
 from server.domain.outcome import Done, Refused, Sent, TryLater
-from server.domain.person import Change, Mailbox, Person
+from server.domain.person import Mailbox, Person
 from server.store.deliveries import LeasedDelivery, finish_delivery, lease_deliveries
 from server.store.messages import (
     LeasedMessage,
@@ -123,7 +124,9 @@ def lease(
 def finish(store: Store, adapter: str, leased: LeasedDelivery, outcome: Done | TryLater | Refused) -> None:
     store.write(
         Caller(CallerKind.ADAPTER, adapter),
-        lambda transaction: finish_delivery(transaction, adapter, leased.id, leased.lease_token, outcome),
+        lambda transaction: finish_delivery(
+            transaction, adapter, leased.id, leased.lease_token, outcome, NOW
+        ),
         deadline=in_time(),
     )
 

@@ -11,9 +11,10 @@ import pytest
 from krr.v1 import person_pb2, register_service_pb2
 
 from server import encoded_person, translate
+from server.domain.change import Change
 from server.domain.contact import ContactKind
 from server.domain.errors import Refusal
-from server.domain.person import Change, DeletionReason, Person, Status
+from server.domain.person import DeletionReason, Person, Status
 from server.store.deliveries import lease_deliveries
 from server.store.store import Store
 from server.store.transaction import Answer, Transaction

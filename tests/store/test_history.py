@@ -7,9 +7,10 @@ import psycopg
 import pytest
 
 from server.domain.caller import CallerKind
+from server.domain.change import Change
 from server.domain.identifiers import PersonIdentifier
 from server.domain.outcome import Sent
-from server.domain.person import Change, DeletionReason
+from server.domain.person import DeletionReason
 from server.store.history import HistoryEntry, list_history
 from server.store.messages import finish_message
 from server.store.store import Store

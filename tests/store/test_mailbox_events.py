@@ -9,10 +9,11 @@ import psycopg
 import pytest
 
 from server.domain.caller import Caller, CallerKind
+from server.domain.change import Change
 from server.domain.errors import Reason, Refusal
 from server.domain.evidence import AssuranceLevel, Evidence
 from server.domain.identifiers import MailboxAddress, OrganisationNumber, PersonIdentifier
-from server.domain.person import Change, DeletionReason, Mailbox, Person
+from server.domain.person import DeletionReason, Mailbox, Person
 from server.encoded_person import encode_person
 from server.store.mailbox_events import Event, apply_events
 from server.store.store import Store

@@ -7,8 +7,8 @@ from functools import partial
 import psycopg
 from structlog.testing import capture_logs
 
+from server.domain.change import Change
 from server.domain.errors import Reason
-from server.domain.person import Change
 from server.jobs.recount_shared_contact import recount, recount_shared_contact
 from server.store import shared_contact
 from server.store.store import Store

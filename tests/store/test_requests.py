@@ -12,9 +12,10 @@ import psycopg
 import pytest
 
 from server.domain.caller import Caller, CallerKind
+from server.domain.change import Change
 from server.domain.contact import ContactKind
 from server.domain.errors import Reason
-from server.domain.person import Change, Person
+from server.domain.person import Person
 from server.store.store import Store
 from server.store.transaction import Answer, Transaction, WriteRequest
 from tests.store import steps

@@ -10,10 +10,10 @@ import pytest
 from psycopg import errors
 from sqlalchemy import text
 
+from server.domain.change import Change
 from server.domain.contact import ContactKind
 from server.domain.errors import Reason
 from server.domain.identifiers import PersonIdentifier
-from server.domain.person import Change
 from server.encoded_person import encode_person
 from server.store.store import Store
 from server.store.transaction import Answer, Reader, Transaction

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
+from server.domain.change import Change
 from server.domain.errors import Reason, Refusal
-from server.domain.person import Change, Person
+from server.domain.person import Person
 from server.encoded_person import encode_person
 from server.store import tables
 from server.store.prepared import PreparedStatements, Statement

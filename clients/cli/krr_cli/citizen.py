@@ -14,7 +14,7 @@ from krr.v1.citizen_service_pb2_grpc import CitizenServiceStub
 from krr_cli.pages import collect_pages
 from krr_cli.person import contact, mailbox, standing
 from krr_cli.register import DEFAULT_REGISTER, AsJson, Register, RequestId, connected, request_id_or_new
-from krr_cli.show import name, operator_number, print_json, print_table, print_write, time
+from krr_cli.show import name, operator_name, operator_number, print_json, print_table, print_write, time
 
 app = typer.Typer()
 
@@ -55,6 +55,10 @@ def get_person(
     )
     if answer.mailboxes:
         print_table(["mailbox", "chosen", "operator's side"], [_own_mailbox(own) for own in answer.mailboxes])
+    if answer.HasField("account_request"):
+        asked = answer.account_request
+        state = name(pb.OperatorState, asked.state)
+        typer.echo(f"account asked for at {operator_name(asked.operator_organisation_number)}: {state}")
     for kind in answer.shared_contacts:
         point = name(person_pb2.ContactKind, kind).lower()
         typer.echo(f"{point}: also stands on other persons; use one that is yours alone")
@@ -206,6 +210,9 @@ def choose_mailbox(
     operator: Annotated[
         str, typer.Argument(metavar="OPERATOR", help="digipost, eboks or an organisation number.")
     ],
+    open_account: Annotated[
+        bool, typer.Option("--open-account", help="Where there is no mailbox: have the operator open one.")
+    ] = False,
     expected: Expected = None,
     request_id: RequestId = None,
     register: Register = DEFAULT_REGISTER,
@@ -217,6 +224,7 @@ def choose_mailbox(
         identifier=identifier,
         operator_organisation_number=operator_number(operator),
         expected_change_number=expected,
+        open_account=open_account,
     )
     with _citizen(register, identifier) as service:
         print_write(service.ChooseMailbox(request).answer, as_json)

@@ -127,6 +127,35 @@ class OwnMailbox(_message.Message):
 Global___OwnMailbox: _TypeAlias = OwnMailbox  # noqa: Y015
 
 @_typing.final
+class AccountRequest(_message.Message):
+    """An account that an operator was asked to open. Withdrawn by a later choice, a reservation, a
+    deletion, or the loss of e-mail or mobile; an account that exists all the same is then entered as
+    a mailbox that is not chosen.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATOR_ORGANISATION_NUMBER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    operator_organisation_number: _builtins.str
+    """The operator that was asked."""
+    state: Global___OperatorState.ValueType
+    """PENDING, or REFUSED where the operator opens none; choose again to ask again."""
+    def __init__(
+        self,
+        *,
+        operator_organisation_number: _builtins.str = ...,
+        state: Global___OperatorState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator_organisation_number", b"operator_organisation_number", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccountRequest: _TypeAlias = AccountRequest  # noqa: Y015
+
+@_typing.final
 class GetPersonRequest(_message.Message):
     """Asks for the own entry."""
 
@@ -161,6 +190,7 @@ class GetPersonResponse(_message.Message):
     PERSON_FIELD_NUMBER: _builtins.int
     MAILBOXES_FIELD_NUMBER: _builtins.int
     SHARED_CONTACTS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def person(self) -> _person_pb2.Person:
         """The person; NOT_REGISTERED if unknown."""
@@ -175,16 +205,21 @@ class GetPersonResponse(_message.Message):
         there. Ask the person for ones that nobody else uses.
         """
 
+    @_builtins.property
+    def account_request(self) -> Global___AccountRequest:
+        """The account that an operator is asked to open; absent where none is."""
+
     def __init__(
         self,
         *,
         person: _person_pb2.Person | None = ...,
         mailboxes: _abc.Iterable[Global___OwnMailbox] | None = ...,
         shared_contacts: _abc.Iterable[_person_pb2.ContactKind.ValueType] | None = ...,
+        account_request: Global___AccountRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["person", b"person"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_request", b"account_request", "person", b"person"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailboxes", b"mailboxes", "person", b"person", "shared_contacts", b"shared_contacts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_request", b"account_request", "mailboxes", b"mailboxes", "person", b"person", "shared_contacts", b"shared_contacts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -566,6 +601,7 @@ class ChooseMailboxRequest(_message.Message):
     IDENTIFIER_FIELD_NUMBER: _builtins.int
     OPERATOR_ORGANISATION_NUMBER_FIELD_NUMBER: _builtins.int
     EXPECTED_CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
+    OPEN_ACCOUNT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID, see the service."""
     identifier: _builtins.str
@@ -574,6 +610,10 @@ class ChooseMailboxRequest(_message.Message):
     """Organisation number of the operator to choose."""
     expected_change_number: _builtins.int
     """See the service."""
+    open_account: _builtins.bool
+    """Where there is no mailbox at the operator: have it open an account, and choose that. Needs e-mail
+    and mobile, else CONTACT_MISSING; NO_MAILBOX where the operator opens no accounts so.
+    """
     def __init__(
         self,
         *,
@@ -581,10 +621,11 @@ class ChooseMailboxRequest(_message.Message):
         identifier: _builtins.str = ...,
         operator_organisation_number: _builtins.str = ...,
         expected_change_number: _builtins.int | None = ...,
+        open_account: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_change_number", b"_expected_change_number", "expected_change_number", b"expected_change_number"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_change_number", b"_expected_change_number", "expected_change_number", b"expected_change_number", "identifier", b"identifier", "operator_organisation_number", b"operator_organisation_number", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_change_number", b"_expected_change_number", "expected_change_number", b"expected_change_number", "identifier", b"identifier", "open_account", b"open_account", "operator_organisation_number", b"operator_organisation_number", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_change_number: _TypeAlias = _typing.Literal["expected_change_number"]  # noqa: Y015
     _WhichOneofArgType__expected_change_number: _TypeAlias = _typing.Literal["_expected_change_number", b"_expected_change_number"]  # noqa: Y015

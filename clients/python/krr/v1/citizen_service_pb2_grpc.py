@@ -163,7 +163,9 @@ class CitizenServiceServicer(object):
 
     def ChooseMailbox(self, request, context):
         """Chooses the operator that shall receive public mail: the first choice or a switch.
-        RESERVED, NO_MAILBOX or CONTACT_MISSING where that cannot be. An SMS confirms it.
+        RESERVED, NO_MAILBOX or CONTACT_MISSING where that cannot be. An SMS confirms it. With
+        open_account, where there is no mailbox, the choice follows when the operator has opened one;
+        ListHistory then shows it as the citizen's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,7 +65,9 @@ class CitizenServiceStub:
     """Cancels the reservation. The mailbox chosen before is in use again."""
     ChooseMailbox: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.ChooseMailboxRequest, _citizen_service_pb2.ChooseMailboxResponse]
     """Chooses the operator that shall receive public mail: the first choice or a switch.
-    RESERVED, NO_MAILBOX or CONTACT_MISSING where that cannot be. An SMS confirms it.
+    RESERVED, NO_MAILBOX or CONTACT_MISSING where that cannot be. An SMS confirms it. With
+    open_account, where there is no mailbox, the choice follows when the operator has opened one;
+    ListHistory then shows it as the citizen's.
     """
     DeletePerson: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.DeletePersonRequest, _citizen_service_pb2.DeletePersonResponse]
     """Deletes contact info, mailboxes and language and leaves a tombstone. A reserved
@@ -111,7 +113,9 @@ class CitizenServiceAsyncStub(CitizenServiceStub):
     """Cancels the reservation. The mailbox chosen before is in use again."""
     ChooseMailbox: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.ChooseMailboxRequest, _citizen_service_pb2.ChooseMailboxResponse]  # type: ignore[assignment]
     """Chooses the operator that shall receive public mail: the first choice or a switch.
-    RESERVED, NO_MAILBOX or CONTACT_MISSING where that cannot be. An SMS confirms it.
+    RESERVED, NO_MAILBOX or CONTACT_MISSING where that cannot be. An SMS confirms it. With
+    open_account, where there is no mailbox, the choice follows when the operator has opened one;
+    ListHistory then shows it as the citizen's.
     """
     DeletePerson: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.DeletePersonRequest, _citizen_service_pb2.DeletePersonResponse]  # type: ignore[assignment]
     """Deletes contact info, mailboxes and language and leaves a tombstone. A reserved
@@ -202,7 +206,9 @@ class CitizenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_citizen_service_pb2.ChooseMailboxResponse, _abc.Awaitable[_citizen_service_pb2.ChooseMailboxResponse]]:
         """Chooses the operator that shall receive public mail: the first choice or a switch.
-        RESERVED, NO_MAILBOX or CONTACT_MISSING where that cannot be. An SMS confirms it.
+        RESERVED, NO_MAILBOX or CONTACT_MISSING where that cannot be. An SMS confirms it. With
+        open_account, where there is no mailbox, the choice follows when the operator has opened one;
+        ListHistory then shows it as the citizen's.
         """
 
     @_abc_1.abstractmethod

@@ -128,6 +128,7 @@ class Delivery(_message.Message):
     FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     TRACE_PARENT_FIELD_NUMBER: _builtins.int
     EARLIER_LEASE_RAN_OUT_FIELD_NUMBER: _builtins.int
+    OPEN_ACCOUNT_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.int
     """Names the delivery."""
     lease_token: _builtins.str
@@ -148,6 +149,12 @@ class Delivery(_message.Message):
     """True where an earlier lease of it ran out without an outcome, as when an adapter is killed:
     what that attempt sent, for this wish or the opposite, may still take effect at the operator.
     """
+    @_builtins.property
+    def open_account(self) -> Global___AccountToOpen:
+        """Present where the citizen asked this operator to open an account: it shall exist afterwards.
+        Public mail is switched on by a later delivery, once the register knows the address.
+        """
+
     def __init__(
         self,
         *,
@@ -160,14 +167,41 @@ class Delivery(_message.Message):
         failed_attempts: _builtins.int = ...,
         trace_parent: _builtins.str = ...,
         earlier_lease_ran_out: _builtins.bool = ...,
+        open_account: Global___AccountToOpen | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open_account", b"open_account"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "delivery_id", b"delivery_id", "earlier_lease_ran_out", b"earlier_lease_ran_out", "failed_attempts", b"failed_attempts", "identifier", b"identifier", "lease_token", b"lease_token", "mailbox_address", b"mailbox_address", "receives_public_mail", b"receives_public_mail", "trace_parent", b"trace_parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "delivery_id", b"delivery_id", "earlier_lease_ran_out", b"earlier_lease_ran_out", "failed_attempts", b"failed_attempts", "identifier", b"identifier", "lease_token", b"lease_token", "mailbox_address", b"mailbox_address", "open_account", b"open_account", "receives_public_mail", b"receives_public_mail", "trace_parent", b"trace_parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Delivery: _TypeAlias = Delivery  # noqa: Y015
+
+@_typing.final
+class AccountToOpen(_message.Message):
+    """What an operator needs besides the identifier to open an account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAIL_FIELD_NUMBER: _builtins.int
+    MOBILE_FIELD_NUMBER: _builtins.int
+    email: _builtins.str
+    """The person's e-mail address, read at the lease."""
+    mobile: _builtins.str
+    """The person's mobile number in E.164, read at the lease."""
+    def __init__(
+        self,
+        *,
+        email: _builtins.str = ...,
+        mobile: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "mobile", b"mobile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccountToOpen: _TypeAlias = AccountToOpen  # noqa: Y015
 
 @_typing.final
 class FinishDeliveryRequest(_message.Message):
@@ -221,12 +255,20 @@ class DeliveryDone(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    MAILBOX_ADDRESS_FIELD_NUMBER: _builtins.int
+    mailbox_address: _builtins.str
+    """Where the delivery had open_account, and only there: the address of the account, also of one that
+    existed already. The register enters the mailbox and chooses it; where the citizen withdrew the
+    request meanwhile, it is entered and not chosen.
+    """
     def __init__(
         self,
+        *,
+        mailbox_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox_address", b"mailbox_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,7 +313,7 @@ class DeliveryRefused(_message.Message):
     ERROR_CODE_FIELD_NUMBER: _builtins.int
     error_code: _builtins.str
     """Why, a code as in TryLater. "NO_ACCOUNT" where the operator knows no such account:
-    the citizen sees that.
+    the citizen sees that. "ACCOUNT_NOT_OPENED" where the adapter cannot have accounts opened.
     """
     def __init__(
         self,

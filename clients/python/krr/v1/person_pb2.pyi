@@ -198,6 +198,8 @@ class _WriteResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WriteResu
     """The register changed."""
     WRITE_RESULT_UNCHANGED: _WriteResult.ValueType  # 2
     """The register already was as asked for; nothing changed."""
+    WRITE_RESULT_ACCOUNT_REQUESTED: _WriteResult.ValueType  # 3
+    """The operator is asked to open an account; nothing changed yet. GetPerson shows how far it is."""
 
 class WriteResult(_WriteResult, metaclass=_WriteResultEnumTypeWrapper):
     """What a write by a citizen or an administrator did."""
@@ -208,6 +210,8 @@ WRITE_RESULT_CHANGED: WriteResult.ValueType  # 1
 """The register changed."""
 WRITE_RESULT_UNCHANGED: WriteResult.ValueType  # 2
 """The register already was as asked for; nothing changed."""
+WRITE_RESULT_ACCOUNT_REQUESTED: WriteResult.ValueType  # 3
+"""The operator is asked to open an account; nothing changed yet. GetPerson shows how far it is."""
 Global___WriteResult: _TypeAlias = WriteResult  # noqa: Y015
 
 @_typing.final
