@@ -95,7 +95,6 @@ class Disturbance:
 class Planted:
     """What was planted at one operator: who differs, and how."""
 
-    operator: str
     kinds: dict[str, Kinds] = field(default_factory=dict)
     accounts: dict[str, Account | None] = field(default_factory=dict)
 
@@ -112,7 +111,7 @@ def disturb(
 
     Alters the persons to what they should be after the repair.
     """
-    planted = Planted(operator)
+    planted = Planted()
     ways = _turns(_WAYS[operator])
     left = [person for person in persons if person not in taken]
     chance.shuffle(left)
