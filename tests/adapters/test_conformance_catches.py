@@ -182,6 +182,7 @@ BREAKS: dict[str, list[type[Broken]]] = {
     "test_switching_on_without_an_account_is_refused_for_the_citizen_to_see": [TakesNoForYes],
     "test_switching_off_without_an_account_is_done_already": [KnowsOnOnly],
     "test_the_operators_refusal_is_final_and_has_a_code": [TakesNoForYes],
+    "test_an_account_is_opened_and_its_address_told_or_it_says_that_it_opens_none": [TakesNoForYes],
     "test_an_operator_that_is_not_there_is_tried_later": [GivesUp, TakesSilenceForYes],
     "test_a_request_that_is_cut_off_is_made_good_by_the_next_attempt": [GivesUp, TakesSilenceForYes],
     "test_an_answer_that_is_lost_is_made_good_by_the_next_attempt": [GivesUp, TakesSilenceForYes],
