@@ -4,6 +4,7 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import krr_client
@@ -17,12 +18,16 @@ from krr.v1 import (
     register_service_pb2_grpc,
 )
 from sqlalchemy import NullPool, create_engine, make_url
+from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from server.__main__ import Server
 from server.config import Settings
 from server.store import private_postgres, schema
 from tests.open_folder import open_folder
 from tests.people import DIGIPOST, EBOKS, PUBLIC_BODY
+
+Opened = TypeVar("Opened")
 
 # A shell has commands in the background ignore it, and so would all that the tests start and end by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -83,9 +88,17 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 @pytest.fixture
 def server(settings: Settings) -> Iterator[Server]:
     """A server in this process, on a port of its own."""
-    running = Server(settings)
+    running = opened(lambda: Server(settings))
     yield running
     running.end()
+
+
+def opened(make: Callable[[], Opened]) -> Opened:
+    """What make() gives, also where the machine stands still for longer than a connection may take."""
+    patience = Retrying(
+        stop=stop_after_attempt(3), retry=retry_if_exception_type(OperationalError), reraise=True
+    )
+    return patience(make)
 
 
 class Register:

@@ -9,14 +9,15 @@ from sqlalchemy import make_url
 
 from server.encoded_person import encode_person
 from server.store.store import Store
+from tests.conftest import opened
 
 
 @pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
     """The store of an empty register, with a connection for each thread of a test."""
-    opened = Store(database_url, encode_person, connections=12, require_durable=False)
-    yield opened
-    opened.close()
+    register = opened(lambda: Store(database_url, encode_person, connections=12, require_durable=False))
+    yield register
+    register.close()
 
 
 def connect(url: str) -> psycopg.Connection:
