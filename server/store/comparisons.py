@@ -169,7 +169,8 @@ def lease_comparisons(
         leased += _walk_on(transaction, running, lease, new)
     if not leased:
         given_up = execute(_GIVE_UP, {"sweep_id": running.id, "most": _MOST_ATTEMPTS}).rowcount
-        sweeps.count(transaction, running.id, unread_count=given_up)
+        if given_up:
+            sweeps.count(transaction, running.id, unread_count=given_up)
         sweeps.finish_if_through(transaction, running.id, now)
     return leased
 

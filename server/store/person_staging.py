@@ -71,7 +71,7 @@ class StagedPerson(NamedTuple):
 
 
 _COLUMNS = [tables.person.columns[name] for name in StagedPerson._fields[1:-1]]
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # as SQLAlchemy left it
 _TYPES = [column.type.compile(_DIALECT).lower() for column in _COLUMNS]
 # Of what is given for them.
 _COPIED_TYPES = ["bigint", *("bigint" if each.startswith("timestamp") else each for each in _TYPES)]
