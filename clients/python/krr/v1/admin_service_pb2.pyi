@@ -63,9 +63,9 @@ class _MessageStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageS
     MESSAGE_STATE_FAILED: _MessageState.ValueType  # 4
     """It will not arrive; the reason tells why."""
     MESSAGE_STATE_SUPPRESSED: _MessageState.ValueType  # 5
-    """Never sent; the reason tells why (such as NO_MOBILE)."""
+    """Never sent; the reason tells why: NO_CONTACT, EXPIRED, DAILY_LIMIT, NUMBER_NOT_ALLOWED, NOT_WANTED."""
     MESSAGE_STATE_SUPERSEDED: _MessageState.ValueType  # 6
-    """Never sent: a later choice came first."""
+    """Never sent: a later message of its kind came first."""
 
 class MessageState(_MessageState, metaclass=_MessageStateEnumTypeWrapper):
     """Where a message stands."""
@@ -81,9 +81,9 @@ MESSAGE_STATE_DELIVERED: MessageState.ValueType  # 3
 MESSAGE_STATE_FAILED: MessageState.ValueType  # 4
 """It will not arrive; the reason tells why."""
 MESSAGE_STATE_SUPPRESSED: MessageState.ValueType  # 5
-"""Never sent; the reason tells why (such as NO_MOBILE)."""
+"""Never sent; the reason tells why: NO_CONTACT, EXPIRED, DAILY_LIMIT, NUMBER_NOT_ALLOWED, NOT_WANTED."""
 MESSAGE_STATE_SUPERSEDED: MessageState.ValueType  # 6
-"""Never sent: a later choice came first."""
+"""Never sent: a later message of its kind came first."""
 Global___MessageState: _TypeAlias = MessageState  # noqa: Y015
 
 @_typing.final
@@ -476,6 +476,9 @@ class MessageStatus(_message.Message):
     SENT_TIME_FIELD_NUMBER: _builtins.int
     DELIVERED_TIME_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    COST_CLASS_FIELD_NUMBER: _builtins.int
+    EXPIRES_TIME_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """Names the message; the reference at the gateway."""
     kind: _delivery_service_pb2.MessageKind.ValueType
@@ -485,19 +488,23 @@ class MessageStatus(_message.Message):
     language: _person_pb2.Language.ValueType
     """In which language."""
     operator_name: _builtins.str
-    """Name of the operator that was chosen."""
+    """Of MAILBOX_CHOSEN: name of the operator that was chosen; else empty."""
     state: Global___MessageState.ValueType
     """Where it stands."""
     reason_code: _builtins.str
     """Why it failed or was suppressed, or why the last attempt failed, as a code."""
     change_number: _builtins.int
-    """The change that caused it."""
+    """The change that caused it; 0 for what no change did, such as a reminder."""
     failed_attempts: _builtins.int
     """Attempts that failed."""
     gateway: _builtins.str
     """Which gateway took it."""
     trace_id: _builtins.str
     """Trace of the call that caused it, 32 hexadecimal digits; empty where it had none."""
+    parts: _builtins.int
+    """In how many parts or pages it went; 0 where that is not known."""
+    cost_class: _delivery_service_pb2.CostClass.ValueType
+    """What each of them costs."""
     @_builtins.property
     def created_time(self) -> _timestamp_pb2.Timestamp:
         """When it was queued."""
@@ -509,6 +516,10 @@ class MessageStatus(_message.Message):
     @_builtins.property
     def delivered_time(self) -> _timestamp_pb2.Timestamp:
         """When it arrived."""
+
+    @_builtins.property
+    def expires_time(self) -> _timestamp_pb2.Timestamp:
+        """It is not sent after this."""
 
     def __init__(
         self,
@@ -527,10 +538,13 @@ class MessageStatus(_message.Message):
         sent_time: _timestamp_pb2.Timestamp | None = ...,
         delivered_time: _timestamp_pb2.Timestamp | None = ...,
         trace_id: _builtins.str = ...,
+        parts: _builtins.int = ...,
+        cost_class: _delivery_service_pb2.CostClass.ValueType = ...,
+        expires_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "delivered_time", b"delivered_time", "sent_time", b"sent_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "delivered_time", b"delivered_time", "expires_time", b"expires_time", "sent_time", b"sent_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "channel", b"channel", "created_time", b"created_time", "delivered_time", b"delivered_time", "failed_attempts", b"failed_attempts", "gateway", b"gateway", "kind", b"kind", "language", b"language", "message_id", b"message_id", "operator_name", b"operator_name", "reason_code", b"reason_code", "sent_time", b"sent_time", "state", b"state", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "channel", b"channel", "cost_class", b"cost_class", "created_time", b"created_time", "delivered_time", b"delivered_time", "expires_time", b"expires_time", "failed_attempts", b"failed_attempts", "gateway", b"gateway", "kind", b"kind", "language", b"language", "message_id", b"message_id", "operator_name", b"operator_name", "parts", b"parts", "reason_code", b"reason_code", "sent_time", b"sent_time", "state", b"state", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -192,7 +192,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RetryMessages(self, request, context):
-        """Makes queued, failed or suppressed messages due at once, under the same reference.
+        """Makes queued, failed or suppressed messages due at once, under the same reference, with the
+        time they had at first. Codes are left alone: the person asks for another one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,7 +62,9 @@ class AdminServiceStub:
     ListMessages: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListMessagesRequest, _admin_service_pb2.ListMessagesResponse]
     """Lists messages, newest first."""
     RetryMessages: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetryMessagesRequest, _admin_service_pb2.RetryMessagesResponse]
-    """Makes queued, failed or suppressed messages due at once, under the same reference."""
+    """Makes queued, failed or suppressed messages due at once, under the same reference, with the
+    time they had at first. Codes are left alone: the person asks for another one.
+    """
     ImportPersons: _grpc.StreamUnaryMultiCallable[_admin_service_pb2.ImportPersonsRequest, _person_import_pb2.ImportPersonsResponse]
     """Enters any number of persons as they are given, times included, without telling operators
     and without messages. Persons that the register already has are left as they are. A row
@@ -131,7 +133,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListMessages: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListMessagesRequest, _admin_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Lists messages, newest first."""
     RetryMessages: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RetryMessagesRequest, _admin_service_pb2.RetryMessagesResponse]  # type: ignore[assignment]
-    """Makes queued, failed or suppressed messages due at once, under the same reference."""
+    """Makes queued, failed or suppressed messages due at once, under the same reference, with the
+    time they had at first. Codes are left alone: the person asks for another one.
+    """
     ImportPersons: _aio.StreamUnaryMultiCallable[_admin_service_pb2.ImportPersonsRequest, _person_import_pb2.ImportPersonsResponse]  # type: ignore[assignment]
     """Enters any number of persons as they are given, times included, without telling operators
     and without messages. Persons that the register already has are left as they are. A row
@@ -239,7 +243,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.RetryMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RetryMessagesResponse, _abc.Awaitable[_admin_service_pb2.RetryMessagesResponse]]:
-        """Makes queued, failed or suppressed messages due at once, under the same reference."""
+        """Makes queued, failed or suppressed messages due at once, under the same reference, with the
+        time they had at first. Codes are left alone: the person asks for another one.
+        """
 
     @_abc_1.abstractmethod
     def ImportPersons(

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from krr.v1 import person_pb2 as krr_dot_v1_dot_person__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ckrr/v1/citizen_service.proto\x12\x06krr.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13krr/v1/person.proto\"m\n\nOwnMailbox\x12 \n\x07mailbox\x18\x01 \x01(\x0b\x32\x0f.krr.v1.Mailbox\x12\x0e\n\x06\x63hosen\x18\x02 \x01(\x08\x12-\n\x0eoperator_state\x18\x03 \x01(\x0e\x32\x15.krr.v1.OperatorState\"\\\n\x0e\x41\x63\x63ountRequest\x12$\n\x1coperator_organisation_number\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.krr.v1.OperatorState\"A\n\x10GetPersonRequest\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x19\n\x11\x61t_least_as_fresh\x18\x02 \x01(\t\"\xb9\x01\n\x11GetPersonResponse\x12\x1e\n\x06person\x18\x01 \x01(\x0b\x32\x0e.krr.v1.Person\x12%\n\tmailboxes\x18\x02 \x03(\x0b\x32\x12.krr.v1.OwnMailbox\x12,\n\x0fshared_contacts\x18\x03 \x03(\x0e\x32\x13.krr.v1.ContactKind\x12/\n\x0f\x61\x63\x63ount_request\x18\x04 \x01(\x0b\x32\x16.krr.v1.AccountRequest\"\xc2\x01\n\x15RegisterPersonRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06mobile\x18\x04 \x01(\t\x12\"\n\x08language\x18\x05 \x01(\x0e\x32\x10.krr.v1.Language\x12#\n\x16\x65xpected_change_number\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"=\n\x16RegisterPersonResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xce\x01\n\x14UpdateContactRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\r\n\x05\x65mail\x18\x04 \x01(\t\x12\x0e\n\x06mobile\x18\x05 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"<\n\x15UpdateContactResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\x7f\n\x15\x43onfirmContactRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"=\n\x16\x43onfirmContactResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xa0\x01\n\x12SetLanguageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\"\n\x08language\x18\x03 \x01(\x0e\x32\x10.krr.v1.Language\x12#\n\x16\x65xpected_change_number\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\":\n\x13SetLanguageResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"x\n\x0eReserveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"6\n\x0fReserveResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\x82\x01\n\x18\x43\x61ncelReservationRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"@\n\x19\x43\x61ncelReservationResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xba\x01\n\x14\x43hooseMailboxRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12$\n\x1coperator_organisation_number\x18\x03 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x0copen_account\x18\x05 \x01(\x08\x42\x19\n\x17_expected_change_number\"<\n\x15\x43hooseMailboxResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"}\n\x13\x44\x65letePersonRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\";\n\x14\x44\x65letePersonResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"O\n\x12ListHistoryRequest\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"U\n\x13ListHistoryResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.krr.v1.HistoryEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8e\x01\n\x0cHistoryEntry\x12\x15\n\rchange_number\x18\x01 \x01(\x03\x12\x30\n\x0c\x63hanged_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\nchanged_by\x18\x03 \x01(\x0e\x32\x11.krr.v1.ChangedBy\x12\x0e\n\x06\x66ields\x18\x04 \x03(\t*\xa2\x01\n\rOperatorState\x12\x1e\n\x1aOPERATOR_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OPERATOR_STATE_PENDING\x10\x01\x12\x1a\n\x16OPERATOR_STATE_IN_STEP\x10\x02\x12\x1d\n\x19OPERATOR_STATE_NO_ACCOUNT\x10\x03\x12\x1a\n\x16OPERATOR_STATE_REFUSED\x10\x04*\xcd\x01\n\tChangedBy\x12\x1a\n\x16\x43HANGED_BY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43HANGED_BY_CITIZEN\x10\x01\x12\x1d\n\x19\x43HANGED_BY_LOG_IN_SERVICE\x10\x02\x12\x17\n\x13\x43HANGED_BY_OPERATOR\x10\x03\x12\x1c\n\x18\x43HANGED_BY_ADMINISTRATOR\x10\x04\x12\x17\n\x13\x43HANGED_BY_REGISTER\x10\x05\x12\x1d\n\x19\x43HANGED_BY_RECONCILIATION\x10\x06\x32\xb3\x06\n\x0e\x43itizenService\x12\x45\n\tGetPerson\x12\x18.krr.v1.GetPersonRequest\x1a\x19.krr.v1.GetPersonResponse\"\x03\x90\x02\x01\x12T\n\x0eRegisterPerson\x12\x1d.krr.v1.RegisterPersonRequest\x1a\x1e.krr.v1.RegisterPersonResponse\"\x03\x90\x02\x02\x12Q\n\rUpdateContact\x12\x1c.krr.v1.UpdateContactRequest\x1a\x1d.krr.v1.UpdateContactResponse\"\x03\x90\x02\x02\x12T\n\x0e\x43onfirmContact\x12\x1d.krr.v1.ConfirmContactRequest\x1a\x1e.krr.v1.ConfirmContactResponse\"\x03\x90\x02\x02\x12K\n\x0bSetLanguage\x12\x1a.krr.v1.SetLanguageRequest\x1a\x1b.krr.v1.SetLanguageResponse\"\x03\x90\x02\x02\x12?\n\x07Reserve\x12\x16.krr.v1.ReserveRequest\x1a\x17.krr.v1.ReserveResponse\"\x03\x90\x02\x02\x12]\n\x11\x43\x61ncelReservation\x12 .krr.v1.CancelReservationRequest\x1a!.krr.v1.CancelReservationResponse\"\x03\x90\x02\x02\x12Q\n\rChooseMailbox\x12\x1c.krr.v1.ChooseMailboxRequest\x1a\x1d.krr.v1.ChooseMailboxResponse\"\x03\x90\x02\x02\x12N\n\x0c\x44\x65letePerson\x12\x1b.krr.v1.DeletePersonRequest\x1a\x1c.krr.v1.DeletePersonResponse\"\x03\x90\x02\x02\x12K\n\x0bListHistory\x12\x1a.krr.v1.ListHistoryRequest\x1a\x1b.krr.v1.ListHistoryResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ckrr/v1/citizen_service.proto\x12\x06krr.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13krr/v1/person.proto\"m\n\nOwnMailbox\x12 \n\x07mailbox\x18\x01 \x01(\x0b\x32\x0f.krr.v1.Mailbox\x12\x0e\n\x06\x63hosen\x18\x02 \x01(\x08\x12-\n\x0eoperator_state\x18\x03 \x01(\x0e\x32\x15.krr.v1.OperatorState\"\\\n\x0e\x41\x63\x63ountRequest\x12$\n\x1coperator_organisation_number\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.krr.v1.OperatorState\"A\n\x10GetPersonRequest\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x19\n\x11\x61t_least_as_fresh\x18\x02 \x01(\t\"\xb9\x01\n\x11GetPersonResponse\x12\x1e\n\x06person\x18\x01 \x01(\x0b\x32\x0e.krr.v1.Person\x12%\n\tmailboxes\x18\x02 \x03(\x0b\x32\x12.krr.v1.OwnMailbox\x12,\n\x0fshared_contacts\x18\x03 \x03(\x0e\x32\x13.krr.v1.ContactKind\x12/\n\x0f\x61\x63\x63ount_request\x18\x04 \x01(\x0b\x32\x16.krr.v1.AccountRequest\"\xc2\x01\n\x15RegisterPersonRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06mobile\x18\x04 \x01(\t\x12\"\n\x08language\x18\x05 \x01(\x0e\x32\x10.krr.v1.Language\x12#\n\x16\x65xpected_change_number\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"=\n\x16RegisterPersonResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xce\x01\n\x14UpdateContactRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\r\n\x05\x65mail\x18\x04 \x01(\t\x12\x0e\n\x06mobile\x18\x05 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"<\n\x15UpdateContactResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\x7f\n\x15\x43onfirmContactRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"=\n\x16\x43onfirmContactResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"p\n\x1bSendVerificationCodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12)\n\x0c\x63ontact_kind\x18\x03 \x01(\x0e\x32\x13.krr.v1.ContactKind\"\x94\x01\n\x1cSendVerificationCodeResponse\x12\x30\n\rcode_lifetime\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cresend_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tduplicate\x18\x03 \x01(\x08\"w\n\x14VerifyContactRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12)\n\x0c\x63ontact_kind\x18\x03 \x01(\x0e\x32\x13.krr.v1.ContactKind\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\"<\n\x15VerifyContactResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xa0\x01\n\x12SetLanguageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\"\n\x08language\x18\x03 \x01(\x0e\x32\x10.krr.v1.Language\x12#\n\x16\x65xpected_change_number\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\":\n\x13SetLanguageResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"x\n\x0eReserveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"6\n\x0fReserveResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\x82\x01\n\x18\x43\x61ncelReservationRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\"@\n\x19\x43\x61ncelReservationResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"\xba\x01\n\x14\x43hooseMailboxRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12$\n\x1coperator_organisation_number\x18\x03 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x0copen_account\x18\x05 \x01(\x08\x42\x19\n\x17_expected_change_number\"<\n\x15\x43hooseMailboxResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"}\n\x13\x44\x65letePersonRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12#\n\x16\x65xpected_change_number\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x19\n\x17_expected_change_number\";\n\x14\x44\x65letePersonResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"O\n\x12ListHistoryRequest\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"U\n\x13ListHistoryResponse\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.krr.v1.HistoryEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8e\x01\n\x0cHistoryEntry\x12\x15\n\rchange_number\x18\x01 \x01(\x03\x12\x30\n\x0c\x63hanged_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\nchanged_by\x18\x03 \x01(\x0e\x32\x11.krr.v1.ChangedBy\x12\x0e\n\x06\x66ields\x18\x04 \x03(\t*\xa2\x01\n\rOperatorState\x12\x1e\n\x1aOPERATOR_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OPERATOR_STATE_PENDING\x10\x01\x12\x1a\n\x16OPERATOR_STATE_IN_STEP\x10\x02\x12\x1d\n\x19OPERATOR_STATE_NO_ACCOUNT\x10\x03\x12\x1a\n\x16OPERATOR_STATE_REFUSED\x10\x04*\xe6\x01\n\tChangedBy\x12\x1a\n\x16\x43HANGED_BY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43HANGED_BY_CITIZEN\x10\x01\x12\x1d\n\x19\x43HANGED_BY_LOG_IN_SERVICE\x10\x02\x12\x17\n\x13\x43HANGED_BY_OPERATOR\x10\x03\x12\x1c\n\x18\x43HANGED_BY_ADMINISTRATOR\x10\x04\x12\x17\n\x13\x43HANGED_BY_REGISTER\x10\x05\x12\x1d\n\x19\x43HANGED_BY_RECONCILIATION\x10\x06\x12\x17\n\x13\x43HANGED_BY_CLEAN_UP\x10\x07\x32\xee\x07\n\x0e\x43itizenService\x12\x45\n\tGetPerson\x12\x18.krr.v1.GetPersonRequest\x1a\x19.krr.v1.GetPersonResponse\"\x03\x90\x02\x01\x12T\n\x0eRegisterPerson\x12\x1d.krr.v1.RegisterPersonRequest\x1a\x1e.krr.v1.RegisterPersonResponse\"\x03\x90\x02\x02\x12Q\n\rUpdateContact\x12\x1c.krr.v1.UpdateContactRequest\x1a\x1d.krr.v1.UpdateContactResponse\"\x03\x90\x02\x02\x12T\n\x0e\x43onfirmContact\x12\x1d.krr.v1.ConfirmContactRequest\x1a\x1e.krr.v1.ConfirmContactResponse\"\x03\x90\x02\x02\x12\x66\n\x14SendVerificationCode\x12#.krr.v1.SendVerificationCodeRequest\x1a$.krr.v1.SendVerificationCodeResponse\"\x03\x90\x02\x02\x12Q\n\rVerifyContact\x12\x1c.krr.v1.VerifyContactRequest\x1a\x1d.krr.v1.VerifyContactResponse\"\x03\x90\x02\x02\x12K\n\x0bSetLanguage\x12\x1a.krr.v1.SetLanguageRequest\x1a\x1b.krr.v1.SetLanguageResponse\"\x03\x90\x02\x02\x12?\n\x07Reserve\x12\x16.krr.v1.ReserveRequest\x1a\x17.krr.v1.ReserveResponse\"\x03\x90\x02\x02\x12]\n\x11\x43\x61ncelReservation\x12 .krr.v1.CancelReservationRequest\x1a!.krr.v1.CancelReservationResponse\"\x03\x90\x02\x02\x12Q\n\rChooseMailbox\x12\x1c.krr.v1.ChooseMailboxRequest\x1a\x1d.krr.v1.ChooseMailboxResponse\"\x03\x90\x02\x02\x12N\n\x0c\x44\x65letePerson\x12\x1b.krr.v1.DeletePersonRequest\x1a\x1c.krr.v1.DeletePersonResponse\"\x03\x90\x02\x02\x12K\n\x0bListHistory\x12\x1a.krr.v1.ListHistoryRequest\x1a\x1b.krr.v1.ListHistoryResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +43,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CITIZENSERVICE'].methods_by_name['UpdateContact']._serialized_options = b'\220\002\002'
   _globals['_CITIZENSERVICE'].methods_by_name['ConfirmContact']._loaded_options = None
   _globals['_CITIZENSERVICE'].methods_by_name['ConfirmContact']._serialized_options = b'\220\002\002'
+  _globals['_CITIZENSERVICE'].methods_by_name['SendVerificationCode']._loaded_options = None
+  _globals['_CITIZENSERVICE'].methods_by_name['SendVerificationCode']._serialized_options = b'\220\002\002'
+  _globals['_CITIZENSERVICE'].methods_by_name['VerifyContact']._loaded_options = None
+  _globals['_CITIZENSERVICE'].methods_by_name['VerifyContact']._serialized_options = b'\220\002\002'
   _globals['_CITIZENSERVICE'].methods_by_name['SetLanguage']._loaded_options = None
   _globals['_CITIZENSERVICE'].methods_by_name['SetLanguage']._serialized_options = b'\220\002\002'
   _globals['_CITIZENSERVICE'].methods_by_name['Reserve']._loaded_options = None
@@ -54,56 +59,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CITIZENSERVICE'].methods_by_name['DeletePerson']._serialized_options = b'\220\002\002'
   _globals['_CITIZENSERVICE'].methods_by_name['ListHistory']._loaded_options = None
   _globals['_CITIZENSERVICE'].methods_by_name['ListHistory']._serialized_options = b'\220\002\001'
-  _globals['_OPERATORSTATE']._serialized_start=2664
-  _globals['_OPERATORSTATE']._serialized_end=2826
-  _globals['_CHANGEDBY']._serialized_start=2829
-  _globals['_CHANGEDBY']._serialized_end=3034
-  _globals['_OWNMAILBOX']._serialized_start=128
-  _globals['_OWNMAILBOX']._serialized_end=237
-  _globals['_ACCOUNTREQUEST']._serialized_start=239
-  _globals['_ACCOUNTREQUEST']._serialized_end=331
-  _globals['_GETPERSONREQUEST']._serialized_start=333
-  _globals['_GETPERSONREQUEST']._serialized_end=398
-  _globals['_GETPERSONRESPONSE']._serialized_start=401
-  _globals['_GETPERSONRESPONSE']._serialized_end=586
-  _globals['_REGISTERPERSONREQUEST']._serialized_start=589
-  _globals['_REGISTERPERSONREQUEST']._serialized_end=783
-  _globals['_REGISTERPERSONRESPONSE']._serialized_start=785
-  _globals['_REGISTERPERSONRESPONSE']._serialized_end=846
-  _globals['_UPDATECONTACTREQUEST']._serialized_start=849
-  _globals['_UPDATECONTACTREQUEST']._serialized_end=1055
-  _globals['_UPDATECONTACTRESPONSE']._serialized_start=1057
-  _globals['_UPDATECONTACTRESPONSE']._serialized_end=1117
-  _globals['_CONFIRMCONTACTREQUEST']._serialized_start=1119
-  _globals['_CONFIRMCONTACTREQUEST']._serialized_end=1246
-  _globals['_CONFIRMCONTACTRESPONSE']._serialized_start=1248
-  _globals['_CONFIRMCONTACTRESPONSE']._serialized_end=1309
-  _globals['_SETLANGUAGEREQUEST']._serialized_start=1312
-  _globals['_SETLANGUAGEREQUEST']._serialized_end=1472
-  _globals['_SETLANGUAGERESPONSE']._serialized_start=1474
-  _globals['_SETLANGUAGERESPONSE']._serialized_end=1532
-  _globals['_RESERVEREQUEST']._serialized_start=1534
-  _globals['_RESERVEREQUEST']._serialized_end=1654
-  _globals['_RESERVERESPONSE']._serialized_start=1656
-  _globals['_RESERVERESPONSE']._serialized_end=1710
-  _globals['_CANCELRESERVATIONREQUEST']._serialized_start=1713
-  _globals['_CANCELRESERVATIONREQUEST']._serialized_end=1843
-  _globals['_CANCELRESERVATIONRESPONSE']._serialized_start=1845
-  _globals['_CANCELRESERVATIONRESPONSE']._serialized_end=1909
-  _globals['_CHOOSEMAILBOXREQUEST']._serialized_start=1912
-  _globals['_CHOOSEMAILBOXREQUEST']._serialized_end=2098
-  _globals['_CHOOSEMAILBOXRESPONSE']._serialized_start=2100
-  _globals['_CHOOSEMAILBOXRESPONSE']._serialized_end=2160
-  _globals['_DELETEPERSONREQUEST']._serialized_start=2162
-  _globals['_DELETEPERSONREQUEST']._serialized_end=2287
-  _globals['_DELETEPERSONRESPONSE']._serialized_start=2289
-  _globals['_DELETEPERSONRESPONSE']._serialized_end=2348
-  _globals['_LISTHISTORYREQUEST']._serialized_start=2350
-  _globals['_LISTHISTORYREQUEST']._serialized_end=2429
-  _globals['_LISTHISTORYRESPONSE']._serialized_start=2431
-  _globals['_LISTHISTORYRESPONSE']._serialized_end=2516
-  _globals['_HISTORYENTRY']._serialized_start=2519
-  _globals['_HISTORYENTRY']._serialized_end=2661
-  _globals['_CITIZENSERVICE']._serialized_start=3037
-  _globals['_CITIZENSERVICE']._serialized_end=3856
+  _globals['_OPERATORSTATE']._serialized_start=3144
+  _globals['_OPERATORSTATE']._serialized_end=3306
+  _globals['_CHANGEDBY']._serialized_start=3309
+  _globals['_CHANGEDBY']._serialized_end=3539
+  _globals['_OWNMAILBOX']._serialized_start=160
+  _globals['_OWNMAILBOX']._serialized_end=269
+  _globals['_ACCOUNTREQUEST']._serialized_start=271
+  _globals['_ACCOUNTREQUEST']._serialized_end=363
+  _globals['_GETPERSONREQUEST']._serialized_start=365
+  _globals['_GETPERSONREQUEST']._serialized_end=430
+  _globals['_GETPERSONRESPONSE']._serialized_start=433
+  _globals['_GETPERSONRESPONSE']._serialized_end=618
+  _globals['_REGISTERPERSONREQUEST']._serialized_start=621
+  _globals['_REGISTERPERSONREQUEST']._serialized_end=815
+  _globals['_REGISTERPERSONRESPONSE']._serialized_start=817
+  _globals['_REGISTERPERSONRESPONSE']._serialized_end=878
+  _globals['_UPDATECONTACTREQUEST']._serialized_start=881
+  _globals['_UPDATECONTACTREQUEST']._serialized_end=1087
+  _globals['_UPDATECONTACTRESPONSE']._serialized_start=1089
+  _globals['_UPDATECONTACTRESPONSE']._serialized_end=1149
+  _globals['_CONFIRMCONTACTREQUEST']._serialized_start=1151
+  _globals['_CONFIRMCONTACTREQUEST']._serialized_end=1278
+  _globals['_CONFIRMCONTACTRESPONSE']._serialized_start=1280
+  _globals['_CONFIRMCONTACTRESPONSE']._serialized_end=1341
+  _globals['_SENDVERIFICATIONCODEREQUEST']._serialized_start=1343
+  _globals['_SENDVERIFICATIONCODEREQUEST']._serialized_end=1455
+  _globals['_SENDVERIFICATIONCODERESPONSE']._serialized_start=1458
+  _globals['_SENDVERIFICATIONCODERESPONSE']._serialized_end=1606
+  _globals['_VERIFYCONTACTREQUEST']._serialized_start=1608
+  _globals['_VERIFYCONTACTREQUEST']._serialized_end=1727
+  _globals['_VERIFYCONTACTRESPONSE']._serialized_start=1729
+  _globals['_VERIFYCONTACTRESPONSE']._serialized_end=1789
+  _globals['_SETLANGUAGEREQUEST']._serialized_start=1792
+  _globals['_SETLANGUAGEREQUEST']._serialized_end=1952
+  _globals['_SETLANGUAGERESPONSE']._serialized_start=1954
+  _globals['_SETLANGUAGERESPONSE']._serialized_end=2012
+  _globals['_RESERVEREQUEST']._serialized_start=2014
+  _globals['_RESERVEREQUEST']._serialized_end=2134
+  _globals['_RESERVERESPONSE']._serialized_start=2136
+  _globals['_RESERVERESPONSE']._serialized_end=2190
+  _globals['_CANCELRESERVATIONREQUEST']._serialized_start=2193
+  _globals['_CANCELRESERVATIONREQUEST']._serialized_end=2323
+  _globals['_CANCELRESERVATIONRESPONSE']._serialized_start=2325
+  _globals['_CANCELRESERVATIONRESPONSE']._serialized_end=2389
+  _globals['_CHOOSEMAILBOXREQUEST']._serialized_start=2392
+  _globals['_CHOOSEMAILBOXREQUEST']._serialized_end=2578
+  _globals['_CHOOSEMAILBOXRESPONSE']._serialized_start=2580
+  _globals['_CHOOSEMAILBOXRESPONSE']._serialized_end=2640
+  _globals['_DELETEPERSONREQUEST']._serialized_start=2642
+  _globals['_DELETEPERSONREQUEST']._serialized_end=2767
+  _globals['_DELETEPERSONRESPONSE']._serialized_start=2769
+  _globals['_DELETEPERSONRESPONSE']._serialized_end=2828
+  _globals['_LISTHISTORYREQUEST']._serialized_start=2830
+  _globals['_LISTHISTORYREQUEST']._serialized_end=2909
+  _globals['_LISTHISTORYRESPONSE']._serialized_start=2911
+  _globals['_LISTHISTORYRESPONSE']._serialized_end=2996
+  _globals['_HISTORYENTRY']._serialized_start=2999
+  _globals['_HISTORYENTRY']._serialized_end=3141
+  _globals['_CITIZENSERVICE']._serialized_start=3542
+  _globals['_CITIZENSERVICE']._serialized_end=4548
 # @@protoc_insertion_point(module_scope)

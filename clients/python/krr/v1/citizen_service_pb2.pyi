@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -74,6 +75,8 @@ class _ChangedByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangedBy.V
     """The register itself, such as when it found a value to be shared."""
     CHANGED_BY_RECONCILIATION: _ChangedBy.ValueType  # 6
     """The register, after it compared itself with a mailbox operator."""
+    CHANGED_BY_CLEAN_UP: _ChangedBy.ValueType  # 7
+    """The clean-up of shared contact info."""
 
 class ChangedBy(_ChangedBy, metaclass=_ChangedByEnumTypeWrapper):
     """What kind of caller changed an entry."""
@@ -92,6 +95,8 @@ CHANGED_BY_REGISTER: ChangedBy.ValueType  # 5
 """The register itself, such as when it found a value to be shared."""
 CHANGED_BY_RECONCILIATION: ChangedBy.ValueType  # 6
 """The register, after it compared itself with a mailbox operator."""
+CHANGED_BY_CLEAN_UP: ChangedBy.ValueType  # 7
+"""The clean-up of shared contact info."""
 Global___ChangedBy: _TypeAlias = ChangedBy  # noqa: Y015
 
 @_typing.final
@@ -418,6 +423,128 @@ class ConfirmContactResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConfirmContactResponse: _TypeAlias = ConfirmContactResponse  # noqa: Y015
+
+@_typing.final
+class SendVerificationCodeRequest(_message.Message):
+    """Asks for a code."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    CONTACT_KIND_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID, see the service."""
+    identifier: _builtins.str
+    """The citizen's own identifier."""
+    contact_kind: _person_pb2.ContactKind.ValueType
+    """To which contact point; not unspecified."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        identifier: _builtins.str = ...,
+        contact_kind: _person_pb2.ContactKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_kind", b"contact_kind", "identifier", b"identifier", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendVerificationCodeRequest: _TypeAlias = SendVerificationCodeRequest  # noqa: Y015
+
+@_typing.final
+class SendVerificationCodeResponse(_message.Message):
+    """The code is on its way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_LIFETIME_FIELD_NUMBER: _builtins.int
+    RESEND_AFTER_FIELD_NUMBER: _builtins.int
+    DUPLICATE_FIELD_NUMBER: _builtins.int
+    duplicate: _builtins.bool
+    """True where this is the stored answer to an earlier call with the same request_id."""
+    @_builtins.property
+    def code_lifetime(self) -> _duration_pb2.Duration:
+        """How long the code is good for."""
+
+    @_builtins.property
+    def resend_after(self) -> _duration_pb2.Duration:
+        """After how long another one may be asked for."""
+
+    def __init__(
+        self,
+        *,
+        code_lifetime: _duration_pb2.Duration | None = ...,
+        resend_after: _duration_pb2.Duration | None = ...,
+        duplicate: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["code_lifetime", b"code_lifetime", "resend_after", b"resend_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_lifetime", b"code_lifetime", "duplicate", b"duplicate", "resend_after", b"resend_after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendVerificationCodeResponse: _TypeAlias = SendVerificationCodeResponse  # noqa: Y015
+
+@_typing.final
+class VerifyContactRequest(_message.Message):
+    """Proves a contact point."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    CONTACT_KIND_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID, see the service."""
+    identifier: _builtins.str
+    """The citizen's own identifier."""
+    contact_kind: _person_pb2.ContactKind.ValueType
+    """Which contact point; not unspecified."""
+    code: _builtins.str
+    """The six digits."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        identifier: _builtins.str = ...,
+        contact_kind: _person_pb2.ContactKind.ValueType = ...,
+        code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "contact_kind", b"contact_kind", "identifier", b"identifier", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyContactRequest: _TypeAlias = VerifyContactRequest  # noqa: Y015
+
+@_typing.final
+class VerifyContactResponse(_message.Message):
+    """Says what was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> _person_pb2.WriteAnswer:
+        """What the write did."""
+
+    def __init__(
+        self,
+        *,
+        answer: _person_pb2.WriteAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyContactResponse: _TypeAlias = VerifyContactResponse  # noqa: Y015
 
 @_typing.final
 class SetLanguageRequest(_message.Message):

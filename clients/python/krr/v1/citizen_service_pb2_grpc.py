@@ -64,6 +64,16 @@ class CitizenServiceStub(object):
                 request_serializer=krr_dot_v1_dot_citizen__service__pb2.ConfirmContactRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_citizen__service__pb2.ConfirmContactResponse.FromString,
                 _registered_method=True)
+        self.SendVerificationCode = channel.unary_unary(
+                '/krr.v1.CitizenService/SendVerificationCode',
+                request_serializer=krr_dot_v1_dot_citizen__service__pb2.SendVerificationCodeRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_citizen__service__pb2.SendVerificationCodeResponse.FromString,
+                _registered_method=True)
+        self.VerifyContact = channel.unary_unary(
+                '/krr.v1.CitizenService/VerifyContact',
+                request_serializer=krr_dot_v1_dot_citizen__service__pb2.VerifyContactRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_citizen__service__pb2.VerifyContactResponse.FromString,
+                _registered_method=True)
         self.SetLanguage = channel.unary_unary(
                 '/krr.v1.CitizenService/SetLanguage',
                 request_serializer=krr_dot_v1_dot_citizen__service__pb2.SetLanguageRequest.SerializeToString,
@@ -125,7 +135,8 @@ class CitizenServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateContact(self, request, context):
-        """Changes e-mail and mobile. The same value again counts as confirmed, not as updated.
+        """Changes e-mail and mobile. The same value again counts as confirmed, not as updated. A value
+        that is replaced or removed is told so, with a message to the former address or number.
         Removing the last contact point is allowed: letters then go on paper.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -134,6 +145,24 @@ class CitizenServiceServicer(object):
 
     def ConfirmContact(self, request, context):
         """Confirms every contact point present. CONTACT_MISSING if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendVerificationCode(self, request, context):
+        """Sends a one-time code to a contact point of the person: six digits that are good for ten
+        minutes and five tries. CONTACT_MISSING where there is no such contact point, CODE_TOO_SOON
+        within a minute of the last one or after five in 24 hours.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyContact(self, request, context):
+        """Proves by the code that the person holds the contact point: its validated time is set.
+        CODE_WRONG, or CODE_EXPIRED where no code waits for it. A wrong code counts once for a
+        request_id; a second try takes another one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,6 +237,16 @@ def add_CitizenServiceServicer_to_server(servicer, server):
                     servicer.ConfirmContact,
                     request_deserializer=krr_dot_v1_dot_citizen__service__pb2.ConfirmContactRequest.FromString,
                     response_serializer=krr_dot_v1_dot_citizen__service__pb2.ConfirmContactResponse.SerializeToString,
+            ),
+            'SendVerificationCode': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendVerificationCode,
+                    request_deserializer=krr_dot_v1_dot_citizen__service__pb2.SendVerificationCodeRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_citizen__service__pb2.SendVerificationCodeResponse.SerializeToString,
+            ),
+            'VerifyContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyContact,
+                    request_deserializer=krr_dot_v1_dot_citizen__service__pb2.VerifyContactRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_citizen__service__pb2.VerifyContactResponse.SerializeToString,
             ),
             'SetLanguage': grpc.unary_unary_rpc_method_handler(
                     servicer.SetLanguage,
@@ -358,6 +397,60 @@ class CitizenService(object):
             '/krr.v1.CitizenService/ConfirmContact',
             krr_dot_v1_dot_citizen__service__pb2.ConfirmContactRequest.SerializeToString,
             krr_dot_v1_dot_citizen__service__pb2.ConfirmContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendVerificationCode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.CitizenService/SendVerificationCode',
+            krr_dot_v1_dot_citizen__service__pb2.SendVerificationCodeRequest.SerializeToString,
+            krr_dot_v1_dot_citizen__service__pb2.SendVerificationCodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.CitizenService/VerifyContact',
+            krr_dot_v1_dot_citizen__service__pb2.VerifyContactRequest.SerializeToString,
+            krr_dot_v1_dot_citizen__service__pb2.VerifyContactResponse.FromString,
             options,
             channel_credentials,
             insecure,

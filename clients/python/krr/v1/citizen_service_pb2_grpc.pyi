@@ -50,11 +50,22 @@ class CitizenServiceStub:
     case. ALREADY_REGISTERED if the person is ACTIVE.
     """
     UpdateContact: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.UpdateContactRequest, _citizen_service_pb2.UpdateContactResponse]
-    """Changes e-mail and mobile. The same value again counts as confirmed, not as updated.
+    """Changes e-mail and mobile. The same value again counts as confirmed, not as updated. A value
+    that is replaced or removed is told so, with a message to the former address or number.
     Removing the last contact point is allowed: letters then go on paper.
     """
     ConfirmContact: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.ConfirmContactRequest, _citizen_service_pb2.ConfirmContactResponse]
     """Confirms every contact point present. CONTACT_MISSING if there is none."""
+    SendVerificationCode: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.SendVerificationCodeRequest, _citizen_service_pb2.SendVerificationCodeResponse]
+    """Sends a one-time code to a contact point of the person: six digits that are good for ten
+    minutes and five tries. CONTACT_MISSING where there is no such contact point, CODE_TOO_SOON
+    within a minute of the last one or after five in 24 hours.
+    """
+    VerifyContact: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.VerifyContactRequest, _citizen_service_pb2.VerifyContactResponse]
+    """Proves by the code that the person holds the contact point: its validated time is set.
+    CODE_WRONG, or CODE_EXPIRED where no code waits for it. A wrong code counts once for a
+    request_id; a second try takes another one.
+    """
     SetLanguage: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.SetLanguageRequest, _citizen_service_pb2.SetLanguageResponse]
     """Chooses the language of messages."""
     Reserve: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.ReserveRequest, _citizen_service_pb2.ReserveResponse]
@@ -98,11 +109,22 @@ class CitizenServiceAsyncStub(CitizenServiceStub):
     case. ALREADY_REGISTERED if the person is ACTIVE.
     """
     UpdateContact: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.UpdateContactRequest, _citizen_service_pb2.UpdateContactResponse]  # type: ignore[assignment]
-    """Changes e-mail and mobile. The same value again counts as confirmed, not as updated.
+    """Changes e-mail and mobile. The same value again counts as confirmed, not as updated. A value
+    that is replaced or removed is told so, with a message to the former address or number.
     Removing the last contact point is allowed: letters then go on paper.
     """
     ConfirmContact: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.ConfirmContactRequest, _citizen_service_pb2.ConfirmContactResponse]  # type: ignore[assignment]
     """Confirms every contact point present. CONTACT_MISSING if there is none."""
+    SendVerificationCode: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.SendVerificationCodeRequest, _citizen_service_pb2.SendVerificationCodeResponse]  # type: ignore[assignment]
+    """Sends a one-time code to a contact point of the person: six digits that are good for ten
+    minutes and five tries. CONTACT_MISSING where there is no such contact point, CODE_TOO_SOON
+    within a minute of the last one or after five in 24 hours.
+    """
+    VerifyContact: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.VerifyContactRequest, _citizen_service_pb2.VerifyContactResponse]  # type: ignore[assignment]
+    """Proves by the code that the person holds the contact point: its validated time is set.
+    CODE_WRONG, or CODE_EXPIRED where no code waits for it. A wrong code counts once for a
+    request_id; a second try takes another one.
+    """
     SetLanguage: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.SetLanguageRequest, _citizen_service_pb2.SetLanguageResponse]  # type: ignore[assignment]
     """Chooses the language of messages."""
     Reserve: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.ReserveRequest, _citizen_service_pb2.ReserveResponse]  # type: ignore[assignment]
@@ -161,7 +183,8 @@ class CitizenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _citizen_service_pb2.UpdateContactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_citizen_service_pb2.UpdateContactResponse, _abc.Awaitable[_citizen_service_pb2.UpdateContactResponse]]:
-        """Changes e-mail and mobile. The same value again counts as confirmed, not as updated.
+        """Changes e-mail and mobile. The same value again counts as confirmed, not as updated. A value
+        that is replaced or removed is told so, with a message to the former address or number.
         Removing the last contact point is allowed: letters then go on paper.
         """
 
@@ -172,6 +195,28 @@ class CitizenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_citizen_service_pb2.ConfirmContactResponse, _abc.Awaitable[_citizen_service_pb2.ConfirmContactResponse]]:
         """Confirms every contact point present. CONTACT_MISSING if there is none."""
+
+    @_abc_1.abstractmethod
+    def SendVerificationCode(
+        self,
+        request: _citizen_service_pb2.SendVerificationCodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_citizen_service_pb2.SendVerificationCodeResponse, _abc.Awaitable[_citizen_service_pb2.SendVerificationCodeResponse]]:
+        """Sends a one-time code to a contact point of the person: six digits that are good for ten
+        minutes and five tries. CONTACT_MISSING where there is no such contact point, CODE_TOO_SOON
+        within a minute of the last one or after five in 24 hours.
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyContact(
+        self,
+        request: _citizen_service_pb2.VerifyContactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_citizen_service_pb2.VerifyContactResponse, _abc.Awaitable[_citizen_service_pb2.VerifyContactResponse]]:
+        """Proves by the code that the person holds the contact point: its validated time is set.
+        CODE_WRONG, or CODE_EXPIRED where no code waits for it. A wrong code counts once for a
+        request_id; a second try takes another one.
+        """
 
     @_abc_1.abstractmethod
     def SetLanguage(

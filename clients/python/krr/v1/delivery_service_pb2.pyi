@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from krr.v1 import person_pb2 as _person_pb2
@@ -30,7 +31,11 @@ class _ChannelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Channel.Value
     CHANNEL_UNSPECIFIED: _Channel.ValueType  # 0
     """Refused."""
     CHANNEL_SMS: _Channel.ValueType  # 1
-    """A text message to the mobile number."""
+    """A text message to a mobile number."""
+    CHANNEL_EMAIL: _Channel.ValueType  # 2
+    """An e-mail."""
+    CHANNEL_LETTER: _Channel.ValueType  # 3
+    """A letter on paper to the address in the population register."""
 
 class Channel(_Channel, metaclass=_ChannelEnumTypeWrapper):
     """How a message reaches people."""
@@ -38,7 +43,11 @@ class Channel(_Channel, metaclass=_ChannelEnumTypeWrapper):
 CHANNEL_UNSPECIFIED: Channel.ValueType  # 0
 """Refused."""
 CHANNEL_SMS: Channel.ValueType  # 1
-"""A text message to the mobile number."""
+"""A text message to a mobile number."""
+CHANNEL_EMAIL: Channel.ValueType  # 2
+"""An e-mail."""
+CHANNEL_LETTER: Channel.ValueType  # 3
+"""A letter on paper to the address in the population register."""
 Global___Channel: _TypeAlias = Channel  # noqa: Y015
 
 class _MessageKind:
@@ -51,6 +60,22 @@ class _MessageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageKi
     """Never sent."""
     MESSAGE_KIND_MAILBOX_CHOSEN: _MessageKind.ValueType  # 1
     """"You chose this operator": one for each committed change of operator."""
+    MESSAGE_KIND_VERIFICATION_CODE: _MessageKind.ValueType  # 2
+    """The one-time code by which a person proves to hold a contact point."""
+    MESSAGE_KIND_CONTACT_CHANGED: _MessageKind.ValueType  # 3
+    """To the former address or number: it was replaced or removed."""
+    MESSAGE_KIND_CONTACT_REMINDER: _MessageKind.ValueType  # 4
+    """"Confirm your contact info before this day", which is still to come."""
+    MESSAGE_KIND_CONTACT_EXPIRED: _MessageKind.ValueType  # 5
+    """"Public bodies use your contact info for notices no more, since this day; confirm it." """
+    MESSAGE_KIND_SHARED_CONTACT_NOTICE: _MessageKind.ValueType  # 6
+    """To an organisation, or whoever reads the address or number that many persons share: stop
+    entering it for others. It names nobody.
+    """
+    MESSAGE_KIND_SHARED_CONTACT_LETTER: _MessageKind.ValueType  # 7
+    """The letter to each person with a shared address or number: give one that you alone use
+    before this day, or your contact info is deleted.
+    """
 
 class MessageKind(_MessageKind, metaclass=_MessageKindEnumTypeWrapper):
     """What a message says."""
@@ -59,7 +84,55 @@ MESSAGE_KIND_UNSPECIFIED: MessageKind.ValueType  # 0
 """Never sent."""
 MESSAGE_KIND_MAILBOX_CHOSEN: MessageKind.ValueType  # 1
 """"You chose this operator": one for each committed change of operator."""
+MESSAGE_KIND_VERIFICATION_CODE: MessageKind.ValueType  # 2
+"""The one-time code by which a person proves to hold a contact point."""
+MESSAGE_KIND_CONTACT_CHANGED: MessageKind.ValueType  # 3
+"""To the former address or number: it was replaced or removed."""
+MESSAGE_KIND_CONTACT_REMINDER: MessageKind.ValueType  # 4
+""""Confirm your contact info before this day", which is still to come."""
+MESSAGE_KIND_CONTACT_EXPIRED: MessageKind.ValueType  # 5
+""""Public bodies use your contact info for notices no more, since this day; confirm it." """
+MESSAGE_KIND_SHARED_CONTACT_NOTICE: MessageKind.ValueType  # 6
+"""To an organisation, or whoever reads the address or number that many persons share: stop
+entering it for others. It names nobody.
+"""
+MESSAGE_KIND_SHARED_CONTACT_LETTER: MessageKind.ValueType  # 7
+"""The letter to each person with a shared address or number: give one that you alone use
+before this day, or your contact info is deleted.
+"""
 Global___MessageKind: _TypeAlias = MessageKind  # noqa: Y015
+
+class _CostClass:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CostClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CostClass.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COST_CLASS_UNSPECIFIED: _CostClass.ValueType  # 0
+    """Not told."""
+    COST_CLASS_EMAIL: _CostClass.ValueType  # 1
+    """An e-mail."""
+    COST_CLASS_SMS_DOMESTIC: _CostClass.ValueType  # 2
+    """A text message within Norway, for each part."""
+    COST_CLASS_SMS_FOREIGN: _CostClass.ValueType  # 3
+    """A text message abroad, for each part."""
+    COST_CLASS_LETTER: _CostClass.ValueType  # 4
+    """A letter, for each page."""
+
+class CostClass(_CostClass, metaclass=_CostClassEnumTypeWrapper):
+    """What a message costs, as gateways count."""
+
+COST_CLASS_UNSPECIFIED: CostClass.ValueType  # 0
+"""Not told."""
+COST_CLASS_EMAIL: CostClass.ValueType  # 1
+"""An e-mail."""
+COST_CLASS_SMS_DOMESTIC: CostClass.ValueType  # 2
+"""A text message within Norway, for each part."""
+COST_CLASS_SMS_FOREIGN: CostClass.ValueType  # 3
+"""A text message abroad, for each part."""
+COST_CLASS_LETTER: CostClass.ValueType  # 4
+"""A letter, for each page."""
+Global___CostClass: _TypeAlias = CostClass  # noqa: Y015
 
 @_typing.final
 class LeaseDeliveriesRequest(_message.Message):
@@ -691,7 +764,7 @@ Global___LeaseMessagesResponse: _TypeAlias = LeaseMessagesResponse  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
-    """One message to one person."""
+    """One message to one recipient."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -705,6 +778,12 @@ class Message(_message.Message):
     RECEIPT_TOKEN_FIELD_NUMBER: _builtins.int
     FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     TRACE_PARENT_FIELD_NUMBER: _builtins.int
+    VERIFICATION_CODE_FIELD_NUMBER: _builtins.int
+    CONTACT_KIND_FIELD_NUMBER: _builtins.int
+    DEADLINE_DATE_FIELD_NUMBER: _builtins.int
+    CASE_COUNT_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    EXPIRES_TIME_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """Names the message, a UUID; the reference at every gateway and on every attempt."""
     lease_token: _builtins.str
@@ -714,12 +793,12 @@ class Message(_message.Message):
     language: _person_pb2.Language.ValueType
     """In which language; never unspecified."""
     recipient: _builtins.str
-    """The mobile number in E.164, read at the lease."""
+    """The mobile number in E.164 or the e-mail address, read at the lease; empty for a letter."""
     operator_name: _builtins.str
-    """Name of the operator that was chosen, such as "Digipost"."""
+    """Of MAILBOX_CHOSEN: name of the operator that was chosen, such as "Digipost"."""
     synthetic_person: _builtins.bool
-    """True where the person is synthetic: it must not leave through a gateway that reaches
-    real people.
+    """True where the person is synthetic, or the recipient comes from a register of synthetic
+    persons: it must not leave through a gateway that reaches real people.
     """
     receipt_token: _builtins.str
     """Unguessable part of the address to which the gateway sends receipts."""
@@ -727,6 +806,24 @@ class Message(_message.Message):
     """How many attempts failed."""
     trace_parent: _builtins.str
     """Trace context of the call that caused it (W3C traceparent), for a span link; may be empty."""
+    verification_code: _builtins.str
+    """Of VERIFICATION_CODE: the code, six digits."""
+    contact_kind: _person_pb2.ContactKind.ValueType
+    """Of CONTACT_CHANGED: which kind was replaced or removed. Of SHARED_CONTACT_LETTER: which
+    kind is shared; unspecified where both are. Else unspecified.
+    """
+    deadline_date: _builtins.str
+    """Of CONTACT_REMINDER, CONTACT_EXPIRED and the clean-up's messages: the day that the text
+    names, Norwegian calendar, YYYY-MM-DD; else empty.
+    """
+    case_count: _builtins.int
+    """Of SHARED_CONTACT_NOTICE: how many shared addresses and numbers of the recipient it is about."""
+    identifier: _builtins.str
+    """Of a letter: the person's identifier, for asking the population register; else empty."""
+    @_builtins.property
+    def expires_time(self) -> _timestamp_pb2.Timestamp:
+        """The news is old after this: no gateway may bring it later."""
+
     def __init__(
         self,
         *,
@@ -740,10 +837,16 @@ class Message(_message.Message):
         receipt_token: _builtins.str = ...,
         failed_attempts: _builtins.int = ...,
         trace_parent: _builtins.str = ...,
+        verification_code: _builtins.str = ...,
+        contact_kind: _person_pb2.ContactKind.ValueType = ...,
+        deadline_date: _builtins.str = ...,
+        case_count: _builtins.int = ...,
+        identifier: _builtins.str = ...,
+        expires_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_time", b"expires_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_attempts", b"failed_attempts", "kind", b"kind", "language", b"language", "lease_token", b"lease_token", "message_id", b"message_id", "operator_name", b"operator_name", "receipt_token", b"receipt_token", "recipient", b"recipient", "synthetic_person", b"synthetic_person", "trace_parent", b"trace_parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_count", b"case_count", "contact_kind", b"contact_kind", "deadline_date", b"deadline_date", "expires_time", b"expires_time", "failed_attempts", b"failed_attempts", "identifier", b"identifier", "kind", b"kind", "language", b"language", "lease_token", b"lease_token", "message_id", b"message_id", "operator_name", b"operator_name", "receipt_token", b"receipt_token", "recipient", b"recipient", "synthetic_person", b"synthetic_person", "trace_parent", b"trace_parent", "verification_code", b"verification_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -760,6 +863,7 @@ class FinishMessageRequest(_message.Message):
     SENT_FIELD_NUMBER: _builtins.int
     TRY_LATER_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    UNSURE_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """From the lease."""
     lease_token: _builtins.str
@@ -776,6 +880,10 @@ class FinishMessageRequest(_message.Message):
     def failed(self) -> Global___MessageFailed:
         """The gateway will not take it."""
 
+    @_builtins.property
+    def unsure(self) -> Global___MessageUnsure:
+        """It may have been taken: the answer was lost."""
+
     def __init__(
         self,
         *,
@@ -784,16 +892,47 @@ class FinishMessageRequest(_message.Message):
         sent: Global___MessageSent | None = ...,
         try_later: Global___TryLater | None = ...,
         failed: Global___MessageFailed | None = ...,
+        unsure: Global___MessageUnsure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "outcome", b"outcome", "sent", b"sent", "try_later", b"try_later"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "outcome", b"outcome", "sent", b"sent", "try_later", b"try_later", "unsure", b"unsure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "lease_token", b"lease_token", "message_id", b"message_id", "outcome", b"outcome", "sent", b"sent", "try_later", b"try_later"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "lease_token", b"lease_token", "message_id", b"message_id", "outcome", b"outcome", "sent", b"sent", "try_later", b"try_later", "unsure", b"unsure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["sent", "try_later", "failed"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["sent", "try_later", "failed", "unsure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___FinishMessageRequest: _TypeAlias = FinishMessageRequest  # noqa: Y015
+
+@_typing.final
+class MessageUnsure(_message.Message):
+    """Nobody knows whether the gateway took the message. It is sent once more after the delay, unless
+    a receipt ends it before; after a second such outcome it has failed, until a receipt says other.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELAY_FIELD_NUMBER: _builtins.int
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    error_code: _builtins.str
+    """Why, a code as in TryLater."""
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """How long to wait for a receipt, up to 24 hours."""
+
+    def __init__(
+        self,
+        *,
+        delay: _duration_pb2.Duration | None = ...,
+        error_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "error_code", b"error_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageUnsure: _TypeAlias = MessageUnsure  # noqa: Y015
 
 @_typing.final
 class MessageSent(_message.Message):
@@ -803,19 +942,27 @@ class MessageSent(_message.Message):
 
     GATEWAY_FIELD_NUMBER: _builtins.int
     GATEWAY_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    COST_CLASS_FIELD_NUMBER: _builtins.int
     gateway: _builtins.str
     """Which gateway, a code as in TryLater, such as "LINK_MYLINK"."""
     gateway_message_id: _builtins.str
     """The gateway's own id of the message, at most 100 characters."""
+    parts: _builtins.int
+    """In how many parts or pages it went, 0 to 255; 0 where that is not known."""
+    cost_class: Global___CostClass.ValueType
+    """What each of them costs."""
     def __init__(
         self,
         *,
         gateway: _builtins.str = ...,
         gateway_message_id: _builtins.str = ...,
+        parts: _builtins.int = ...,
+        cost_class: Global___CostClass.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "gateway_message_id", b"gateway_message_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_class", b"cost_class", "gateway", b"gateway", "gateway_message_id", b"gateway_message_id", "parts", b"parts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -861,6 +1008,32 @@ class FinishMessageResponse(_message.Message):
 Global___FinishMessageResponse: _TypeAlias = FinishMessageResponse  # noqa: Y015
 
 @_typing.final
+class GatewayMessage(_message.Message):
+    """A gateway's own name of a message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    GATEWAY_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    gateway: _builtins.str
+    """Which gateway, as in MessageSent."""
+    gateway_message_id: _builtins.str
+    """Its id of the message."""
+    def __init__(
+        self,
+        *,
+        gateway: _builtins.str = ...,
+        gateway_message_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "gateway_message_id", b"gateway_message_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GatewayMessage: _TypeAlias = GatewayMessage  # noqa: Y015
+
+@_typing.final
 class RecordReceiptRequest(_message.Message):
     """A gateway's receipt."""
 
@@ -869,15 +1042,20 @@ class RecordReceiptRequest(_message.Message):
     RECEIPT_TOKEN_FIELD_NUMBER: _builtins.int
     DELIVERED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    GATEWAY_MESSAGE_FIELD_NUMBER: _builtins.int
     receipt_token: _builtins.str
-    """From the address that the receipt came to."""
+    """From the address that the receipt came to; empty where gateway_message is given."""
     @_builtins.property
     def delivered(self) -> Global___MessageDelivered:
-        """The message reached the handset."""
+        """The message arrived."""
 
     @_builtins.property
     def failed(self) -> Global___MessageFailed:
         """It will not."""
+
+    @_builtins.property
+    def gateway_message(self) -> Global___GatewayMessage:
+        """The message by the gateway's id; absent where receipt_token is given."""
 
     def __init__(
         self,
@@ -885,10 +1063,11 @@ class RecordReceiptRequest(_message.Message):
         receipt_token: _builtins.str = ...,
         delivered: Global___MessageDelivered | None = ...,
         failed: Global___MessageFailed | None = ...,
+        gateway_message: Global___GatewayMessage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "failed", b"failed", "outcome", b"outcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "failed", b"failed", "gateway_message", b"gateway_message", "outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "failed", b"failed", "outcome", b"outcome", "receipt_token", b"receipt_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "failed", b"failed", "gateway_message", b"gateway_message", "outcome", b"outcome", "receipt_token", b"receipt_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["delivered", "failed"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -898,7 +1077,7 @@ Global___RecordReceiptRequest: _TypeAlias = RecordReceiptRequest  # noqa: Y015
 
 @_typing.final
 class MessageDelivered(_message.Message):
-    """The message reached the handset."""
+    """The message arrived, such as at the handset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

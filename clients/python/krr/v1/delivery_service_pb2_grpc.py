@@ -130,7 +130,8 @@ class DeliveryServiceServicer(object):
 
     def RecordReceipt(self, request, context):
         """Records a gateway's receipt. It may come before FinishMessage, late, or again; the
-        first final one counts. UNKNOWN_RECEIPT for a token that was never given out.
+        first final one counts. UNKNOWN_RECEIPT for a token that was never given out. One that names
+        a gateway's id which FinishMessage has not told yet is kept for three days and counts then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -128,6 +128,22 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND. No certificate has this id."""
     ERROR_REASON_UNKNOWN_SWEEP: _ErrorReason.ValueType  # 47
     """NOT_FOUND. No sweep has this id."""
+    ERROR_REASON_SATELLITE_NUMBER: _ErrorReason.ValueType  # 48
+    """INVALID_ARGUMENT. A satellite or other number without a country cannot be a citizen's mobile."""
+    ERROR_REASON_CODE_WRONG: _ErrorReason.ValueType  # 49
+    """FAILED_PRECONDITION. Not the code that was sent; it may be tried again a few times."""
+    ERROR_REASON_CODE_EXPIRED: _ErrorReason.ValueType  # 50
+    """FAILED_PRECONDITION. No code is waiting for this contact point: none was sent, its time is
+    over, it was used or tried too often, or the value has changed. Ask for another one.
+    """
+    ERROR_REASON_CODE_TOO_SOON: _ErrorReason.ValueType  # 51
+    """RESOURCE_EXHAUSTED. A code was sent just now, or too many were sent today; RetryInfo says
+    when another one may be.
+    """
+    ERROR_REASON_UNKNOWN_CAMPAIGN: _ErrorReason.ValueType  # 52
+    """NOT_FOUND. No campaign has this id."""
+    ERROR_REASON_CAMPAIGN_STATE: _ErrorReason.ValueType  # 53
+    """FAILED_PRECONDITION. The campaign does not stand where this can be done."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why something was refused. On a refused call the name without the prefix stands in
@@ -240,4 +256,20 @@ ERROR_REASON_UNKNOWN_CERTIFICATE: ErrorReason.ValueType  # 46
 """NOT_FOUND. No certificate has this id."""
 ERROR_REASON_UNKNOWN_SWEEP: ErrorReason.ValueType  # 47
 """NOT_FOUND. No sweep has this id."""
+ERROR_REASON_SATELLITE_NUMBER: ErrorReason.ValueType  # 48
+"""INVALID_ARGUMENT. A satellite or other number without a country cannot be a citizen's mobile."""
+ERROR_REASON_CODE_WRONG: ErrorReason.ValueType  # 49
+"""FAILED_PRECONDITION. Not the code that was sent; it may be tried again a few times."""
+ERROR_REASON_CODE_EXPIRED: ErrorReason.ValueType  # 50
+"""FAILED_PRECONDITION. No code is waiting for this contact point: none was sent, its time is
+over, it was used or tried too often, or the value has changed. Ask for another one.
+"""
+ERROR_REASON_CODE_TOO_SOON: ErrorReason.ValueType  # 51
+"""RESOURCE_EXHAUSTED. A code was sent just now, or too many were sent today; RetryInfo says
+when another one may be.
+"""
+ERROR_REASON_UNKNOWN_CAMPAIGN: ErrorReason.ValueType  # 52
+"""NOT_FOUND. No campaign has this id."""
+ERROR_REASON_CAMPAIGN_STATE: ErrorReason.ValueType  # 53
+"""FAILED_PRECONDITION. The campaign does not stand where this can be done."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -110,6 +110,10 @@ class _DeletionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deleti
     """
     DELETION_REASON_DISAPPEARED: _DeletionReason.ValueType  # 5
     """The person has disappeared."""
+    DELETION_REASON_SHARED_CONTACT: _DeletionReason.ValueType  # 6
+    """The clean-up of shared contact info deleted the person, whose address or number others had
+    too after the deadline.
+    """
 
 class DeletionReason(_DeletionReason, metaclass=_DeletionReasonEnumTypeWrapper):
     """Why a person was deleted from the register."""
@@ -128,6 +132,10 @@ all that was registered has moved there.
 """
 DELETION_REASON_DISAPPEARED: DeletionReason.ValueType  # 5
 """The person has disappeared."""
+DELETION_REASON_SHARED_CONTACT: DeletionReason.ValueType  # 6
+"""The clean-up of shared contact info deleted the person, whose address or number others had
+too after the deadline.
+"""
 Global___DeletionReason: _TypeAlias = DeletionReason  # noqa: Y015
 
 class _Language:
