@@ -67,8 +67,10 @@ from server.register_service import RegisterService
 from server.store import schema
 from server.store.epoch import RestoredDatabase
 from server.store.mailbox_operators import AdapterTaken, enter_mailbox_operators
+from server.store.message_outcomes import forget_early_receipts
 from server.store.person_import import forget_old_imports
 from server.store.store import Store
+from server.store.verification import forget_old_codes
 from server.streams import Streams
 from server.tokens import Tokens
 from server.witness import BrokenWitness, Witness
@@ -184,7 +186,7 @@ class Server:
         services: list[tuple[Any, Any]] = [
             (
                 register_service_pb2_grpc.add_RegisterServiceServicer_to_server,
-                RegisterService(*shared, changes),
+                RegisterService(*shared[:3], self._parser_of_today, changes),
             ),
             (citizen_service_pb2_grpc.add_CitizenServiceServicer_to_server, CitizenService(*shared)),
             (
@@ -199,6 +201,8 @@ class Server:
                     self._parse_identifier,
                     settings.switch_off_wait,
                     timedelta(days=settings.sweep_days),
+                    settings.quiet_between,
+                    settings.messages_per_day,
                 ),
             ),
             (admin_service_pb2_grpc.add_AdminServiceServicer_to_server, AdminService(*shared)),
@@ -206,10 +210,15 @@ class Server:
         for add_to_server, service in services:
             add_to_server(service, self._server)
 
-    def _parse_identifier(self, text: str) -> PersonIdentifier:
-        return parse_person_identifier(
-            text, accept_synthetic=self._accept_synthetic, today=_date_in_norway(int(time.time()))
+    def _parser_of_today(self) -> Callable[[str], PersonIdentifier]:
+        return partial(
+            parse_person_identifier,
+            accept_synthetic=self._accept_synthetic,
+            today=_date_in_norway(int(time.time())),
         )
+
+    def _parse_identifier(self, text: str) -> PersonIdentifier:
+        return self._parser_of_today()(text)
 
     def tidy(self) -> None:
         """Delete what is kept no longer, and look whether certificates expire. Raises Refusal where
@@ -217,7 +226,15 @@ class Server:
         """
         forgotten = self._store.forget_old_answers(deadline=time.monotonic() + MAX_SECONDS)
         imports = self._store.write(_TIDY, forget_old_imports, deadline=time.monotonic() + MAX_SECONDS)
-        _log.info("tidied", answers_forgotten=forgotten, imports_forgotten=imports)
+        receipts = self._store.write(_TIDY, forget_early_receipts, deadline=time.monotonic() + MAX_SECONDS)
+        codes = self._store.write(_TIDY, forget_old_codes, deadline=time.monotonic() + MAX_SECONDS)
+        _log.info(
+            "tidied",
+            answers_forgotten=forgotten,
+            imports_forgotten=imports,
+            receipts_forgotten=receipts,
+            codes_forgotten=codes,
+        )
         self._certificates.look(time.monotonic() + MAX_SECONDS)
 
     def end(self) -> None:

@@ -29,6 +29,8 @@ POLICY: Mapping[str, frozenset[CallerKind]] = {
     "krr.v1.CitizenService/RegisterPerson": _CITIZEN_OR_LOG_IN,
     "krr.v1.CitizenService/UpdateContact": _CITIZEN,
     "krr.v1.CitizenService/ConfirmContact": _CITIZEN,
+    "krr.v1.CitizenService/SendVerificationCode": _CITIZEN,
+    "krr.v1.CitizenService/VerifyContact": _CITIZEN,
     "krr.v1.CitizenService/SetLanguage": _CITIZEN,
     "krr.v1.CitizenService/Reserve": _CITIZEN,
     "krr.v1.CitizenService/CancelReservation": _CITIZEN,
@@ -113,7 +115,7 @@ def authenticate(
         raise Refusal(Reason.CREDENTIAL_REFUSED)
     try:
         caller = Caller(CallerKind(match[1]), match[2])
-        if caller.kind in (CallerKind.REGISTER, CallerKind.RECONCILIATION):
+        if caller.kind in (CallerKind.REGISTER, CallerKind.RECONCILIATION, CallerKind.CLEAN_UP):
             raise Refusal(Reason.CREDENTIAL_REFUSED)
         if caller.kind is CallerKind.CITIZEN:
             parse_identifier(caller.subject)

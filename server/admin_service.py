@@ -177,7 +177,7 @@ class AdminService:
         )
         return pb.ListMessagesResponse(
             messages=[_message_to(row) for row in rows],
-            next_page_token=self.tokens.page(rows[-1].change_number) if len(rows) == page_size else "",
+            next_page_token=self.tokens.page(rows[-1].number) if len(rows) == page_size else "",
         )
 
     def RetryMessages(self, request: pb.RetryMessagesRequest, call: Call) -> pb.RetryMessagesResponse:
@@ -341,4 +341,7 @@ def _message_to(row: MessageRow) -> pb.MessageStatus:
         sent_time=translate.time_to(row.sent_time),
         delivered_time=translate.time_to(row.delivered_time),
         trace_id=trace_id_of(row.trace_parent),
+        parts=row.parts,
+        cost_class=delivery_service_pb2.CostClass.Value(f"COST_CLASS_{row.cost_class or 'UNSPECIFIED'}"),
+        expires_time=translate.time_to(row.expires_time),
     )

@@ -1,5 +1,6 @@
 """CitizenService: what a citizen does with the own entry."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,11 +12,12 @@ from server import translate
 from server.call import Call
 from server.domain.caller import CallerKind
 from server.domain.change import Change
-from server.domain.contact import ContactKind, parse_email, parse_mobile
+from server.domain.contact import ContactKind, comparable, parse_email, parse_mobile
 from server.domain.errors import InvalidValue, Reason, Refusal
 from server.domain.identifiers import PersonIdentifier
 from server.domain.person import DeletionReason, Person
 from server.domain.rules import MAX_BATCH
+from server.domain.verification import CODE_LIFETIME, RESEND_AFTER
 from server.feed import must_be_fresh
 from server.store.account_requests import (
     AccountRequest,
@@ -26,6 +28,7 @@ from server.store.account_requests import (
 from server.store.history import list_history
 from server.store.store import Store
 from server.store.transaction import Answer, Reader, Transaction
+from server.store.verification import send_code, try_code
 from server.tokens import Tokens
 
 _PARSE: Mapping[ContactKind, Callable[[str], str]] = {
@@ -34,8 +37,9 @@ _PARSE: Mapping[ContactKind, Callable[[str], str]] = {
 }
 
 _DEFAULT_PAGE = 100
+_CODE = re.compile("[0-9]{6}")
 
-_Write = (
+_Conditional = (
     pb.RegisterPersonRequest
     | pb.UpdateContactRequest
     | pb.ConfirmContactRequest
@@ -45,6 +49,7 @@ _Write = (
     | pb.ChooseMailboxRequest
     | pb.DeletePersonRequest
 )
+_Write = _Conditional | pb.SendVerificationCodeRequest | pb.VerifyContactRequest
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,42 @@ class CitizenService:
 
     def ConfirmContact(self, request: pb.ConfirmContactRequest, call: Call) -> pb.ConfirmContactResponse:
         return pb.ConfirmContactResponse(answer=self._write(request, call, Person.confirm_contact))
+
+    def SendVerificationCode(
+        self, request: pb.SendVerificationCodeRequest, call: Call
+    ) -> pb.SendVerificationCodeResponse:
+        kind = translate.contact_kind_from("contact_kind", request.contact_kind)
+
+        def send(transaction: Transaction, person: Person, _: datetime) -> Answer:
+            person.must_have_contact_point(kind)
+            # Not as it is written: else a stranger's address could be asked for in many spellings.
+            value = comparable(kind, person.contacts[kind].value)
+            send_code(transaction, person, kind, self.store.value_key(value))
+            return Answer("SENT")
+
+        answer = self._written(request, call, send)
+        return pb.SendVerificationCodeResponse(
+            code_lifetime=translate.duration_to(CODE_LIFETIME),
+            resend_after=translate.duration_to(RESEND_AFTER),
+            duplicate=answer.duplicate,
+        )
+
+    def VerifyContact(self, request: pb.VerifyContactRequest, call: Call) -> pb.VerifyContactResponse:
+        kind = translate.contact_kind_from("contact_kind", request.contact_kind)
+        if not _CODE.fullmatch(request.code):
+            raise InvalidValue(Reason.INVALID_FIELD, "code", "six digits")
+
+        def verify(transaction: Transaction, before: Person, now: datetime) -> Answer:
+            after = before.validate_contact(now, kind)
+            if not try_code(transaction, before, kind, request.code, self.store.one_time_code):
+                # Kept as an answer, since a refusal would leave no trace: the try counts.
+                return Answer(Reason.CODE_WRONG.name, before.change_number)
+            return _changed(transaction, before, after, now)
+
+        answer = self._written(request, call, verify)
+        if answer.result == Reason.CODE_WRONG.name:
+            raise Refusal(Reason.CODE_WRONG)
+        return pb.VerifyContactResponse(answer=self._answer_to(answer))
 
     def SetLanguage(self, request: pb.SetLanguageRequest, call: Call) -> pb.SetLanguageResponse:
         language = translate.language_from("language", request.language)
@@ -153,7 +194,7 @@ class CitizenService:
         )
 
     def _write(
-        self, request: "_Write", call: Call, verb: Callable[[Person, datetime], Person]
+        self, request: "_Conditional", call: Call, verb: Callable[[Person, datetime], Person]
     ) -> person_pb2.WriteAnswer:
         return self._write_so(
             request,
@@ -162,25 +203,30 @@ class CitizenService:
         )
 
     def _write_so(
-        self, request: "_Write", call: Call, act: Callable[[Transaction, Person, datetime], Answer]
+        self, request: "_Conditional", call: Call, act: Callable[[Transaction, Person, datetime], Answer]
     ) -> person_pb2.WriteAnswer:
-        identifier = self._own_identifier(request.identifier, call)
-        now = self.now()
-
-        def do(transaction: Transaction) -> Answer:
-            before = transaction.person(identifier)
+        def act_if_unchanged(transaction: Transaction, before: Person, now: datetime) -> Answer:
             if request.HasField("expected_change_number") and (
                 request.expected_change_number != before.change_number
             ):
                 raise Refusal(Reason.CHANGED_SINCE)
             return act(transaction, before, now)
 
-        answer = self.store.write(
+        return self._answer_to(self._written(request, call, act_if_unchanged))
+
+    def _written(
+        self, request: "_Write", call: Call, act: Callable[[Transaction, Person, datetime], Answer]
+    ) -> Answer:
+        identifier = self._own_identifier(request.identifier, call)
+        now = self.now()
+        return self.store.write(
             call.caller,
-            do,
+            lambda transaction: act(transaction, transaction.person(identifier), now),
             deadline=call.deadline,
             request=translate.write_request(request, request.request_id),
         )
+
+    def _answer_to(self, answer: Answer) -> person_pb2.WriteAnswer:
         return translate.write_answer_to(answer, self.tokens.freshness(answer.change_number))
 
     def _own_identifier(self, text: str, call: Call) -> PersonIdentifier:

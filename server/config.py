@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     switch_off_wait: how long an old operator's off waits for the new operator's on.
     sweep_days: in how many days the whole register is compared with each operator's side, over and
         over; 0 for only when the staff begins a sweep. A fraction is allowed.
+    quiet_hours: hours by Norway's clocks in which only messages are sent that somebody waits for or must
+        know at once: from the first to before the second, such as 21-8; empty for none.
+    messages_per_day: how many messages one person is sent in 24 hours at most, codes not counted.
     processes: servers that share the port, each pinned to a core; a caller's connection stays with
         one of them. Threads, streams, connections to the database and health are each one's own. 1
         pins the one server. Without it there is one, not pinned.
@@ -72,6 +75,8 @@ class Settings(BaseSettings):
     mailbox_operators: tuple[MailboxOperator, ...] = ()
     switch_off_wait: timedelta = timedelta(hours=24)
     sweep_days: float = Field(default=30, ge=0, le=365)
+    quiet_hours: str = Field(default="21-8", pattern="^(([01]?[0-9]|2[0-3])-([01]?[0-9]|2[0-3]))?$")
+    messages_per_day: int = Field(default=20, ge=1)
     processes: int | None = Field(default=None, ge=1, le=64)
     worker_threads: int = Field(default=16, ge=2, le=100)
     max_streams: int = Field(default=200, ge=1, le=2000)
@@ -87,6 +92,12 @@ class Settings(BaseSettings):
         if not url.startswith(("postgresql://", "postgresql+psycopg://")):
             raise ValueError("not of the form postgresql+psycopg://user@host/name")
         return url
+
+    @property
+    def quiet_between(self) -> tuple[int, int] | None:
+        """The first and the second of quiet_hours."""
+        begins, _, ends = self.quiet_hours.partition("-")
+        return (int(begins), int(ends)) if ends else None
 
     @field_validator("processes")
     @classmethod

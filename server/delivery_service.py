@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from krr.v1 import delivery_service_pb2 as pb
 from opentelemetry import trace
@@ -10,19 +11,23 @@ from opentelemetry import trace
 from server import sweeps, translate
 from server.call import Call
 from server.domain.comparison import Account
+from server.domain.contact import ContactKind
 from server.domain.errors import InvalidValue, Reason, Refusal
-from server.domain.identifiers import PersonIdentifier, is_synthetic, parse_mailbox_address
-from server.domain.outcome import Done, Refused, Sent, TryLater
+from server.domain.identifiers import PersonIdentifier, parse_mailbox_address
+from server.domain.message import Channel, MessageKind, is_quiet
+from server.domain.outcome import Done, Refused, Sent, TryLater, Unsure
 from server.domain.person import Language
-from server.store import deliveries, messages
+from server.store import deliveries, message_outcomes, messages
 from server.store.account_lists import AccountsRead
 from server.store.store import Store
 from server.store.trace_parent import span_context_of
+from server.store.transaction import Transaction
 
 MAX_LEASED = 100
 _SHORTEST_LEASE, _LONGEST_LEASE = timedelta(seconds=1), timedelta(minutes=10)
 _LONGEST_DELAY = timedelta(hours=24)
 _MAX_GATEWAY_ID = 100
+_MOST_PARTS = 255
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class DeliveryService:
 
     switch_off_wait: how long an old operator's off waits for the new operator's on.
     sweep_every: how long a sweep takes that begins by itself; zero where none does.
+    quiet_hours: see is_quiet().
+    messages_per_day: how many messages one person is sent in 24 hours.
     """
 
     store: Store
@@ -38,6 +45,8 @@ class DeliveryService:
     parse_identifier: Callable[[str], PersonIdentifier]
     switch_off_wait: timedelta
     sweep_every: timedelta
+    quiet_hours: tuple[int, int] | None
+    messages_per_day: int
 
     def LeaseDeliveries(self, request: pb.LeaseDeliveriesRequest, call: Call) -> pb.LeaseDeliveriesResponse:
         limit = translate.count_from("max_deliveries", request.max_deliveries, most=MAX_LEASED)
@@ -135,36 +144,30 @@ class DeliveryService:
         channel = _channel_of(call)
         if pb.Channel.Name(request.channel) != f"CHANNEL_{channel}":
             raise Refusal(Reason.CALLER_NOT_ALLOWED)
+        quiet = is_quiet(self.now(), self.quiet_hours)
         leased = self.store.write(
             call.caller,
-            lambda transaction: messages.lease_messages(transaction, channel, limit=limit, duration=duration),
+            lambda transaction: messages.lease_messages(
+                transaction,
+                channel,
+                limit=limit,
+                duration=duration,
+                quiet=quiet,
+                most_in_a_day=self.messages_per_day,
+            ),
             deadline=call.deadline,
         )
-        return pb.LeaseMessagesResponse(
-            messages=[
-                pb.Message(
-                    message_id=str(each.id),
-                    lease_token=str(each.lease_token),
-                    kind=pb.MessageKind.Value(f"MESSAGE_KIND_{each.kind}"),
-                    language=translate.language_to(Language(each.language)),
-                    recipient=each.recipient,
-                    operator_name=each.operator_name,
-                    synthetic_person=is_synthetic(each.identifier),
-                    receipt_token=str(each.receipt_token),
-                    failed_attempts=each.failed_attempts,
-                    trace_parent=each.trace_parent or "",
-                )
-                for each in leased
-            ]
-        )
+        return pb.LeaseMessagesResponse(messages=[self._message_to(each, channel) for each in leased])
 
     def FinishMessage(self, request: pb.FinishMessageRequest, call: Call) -> pb.FinishMessageResponse:
         message_id = translate.uuid_from("message_id", request.message_id)
         lease_token = translate.uuid_from("lease_token", request.lease_token)
-        outcome: Sent | TryLater | Refused
+        outcome: Sent | TryLater | Unsure | Refused
         match request.WhichOneof("outcome"):
             case "sent":
                 outcome = _sent(request.sent)
+            case "unsure":
+                outcome = Unsure(*_delay_and_code("unsure", request.unsure))
             case "try_later":
                 outcome = _try_later(request.try_later)
             case "failed":
@@ -173,7 +176,7 @@ class DeliveryService:
                 raise InvalidValue(Reason.INVALID_FIELD, "outcome", "one of its fields")
         self.store.write(
             call.caller,
-            lambda transaction: messages.finish_message(
+            lambda transaction: message_outcomes.finish_message(
                 transaction, _channel_of(call), message_id, lease_token, outcome
             ),
             deadline=call.deadline,
@@ -181,7 +184,6 @@ class DeliveryService:
         return pb.FinishMessageResponse()
 
     def RecordReceipt(self, request: pb.RecordReceiptRequest, call: Call) -> pb.RecordReceiptResponse:
-        receipt_token = translate.uuid_from("receipt_token", request.receipt_token)
         match request.WhichOneof("outcome"):
             case "delivered":
                 failure = None
@@ -189,16 +191,51 @@ class DeliveryService:
                 failure = translate.error_code_from("failed.error_code", request.failed.error_code)
             case _:
                 raise InvalidValue(Reason.INVALID_FIELD, "outcome", "one of its fields")
-        caused_by = self.store.write(
-            call.caller,
-            lambda transaction: messages.record_receipt(
-                transaction, _channel_of(call), receipt_token, failure
-            ),
-            deadline=call.deadline,
-        )
+        channel = _channel_of(call)
+        record: Callable[[Transaction], str | None]
+        if request.HasField("gateway_message"):
+            if request.receipt_token:
+                raise InvalidValue(Reason.INVALID_FIELD, "receipt_token", "empty beside gateway_message")
+            gateway, its_id = _gateway_message("gateway_message", request.gateway_message)
+            record = partial(
+                message_outcomes.record_receipt_by_gateway,
+                channel=channel,
+                gateway=gateway,
+                gateway_message_id=its_id,
+                failure=failure,
+            )
+        else:
+            token = translate.uuid_from("receipt_token", request.receipt_token)
+            record = partial(
+                message_outcomes.record_receipt, channel=channel, receipt_token=token, failure=failure
+            )
+        caused_by = self.store.write(call.caller, record, deadline=call.deadline)
         # The gateway knows no trace: a receipt comes in one of its own.
         trace.get_current_span().add_link(span_context_of(caused_by))
         return pb.RecordReceiptResponse()
+
+    def _message_to(self, leased: messages.LeasedMessage, channel: str) -> pb.Message:
+        message = pb.Message(
+            message_id=str(leased.id),
+            lease_token=str(leased.lease_token),
+            kind=pb.MessageKind.Value(f"MESSAGE_KIND_{leased.kind}"),
+            language=translate.language_to(Language(leased.language)),
+            recipient=leased.recipient,
+            operator_name=leased.operator_name,
+            synthetic_person=leased.synthetic,
+            receipt_token=str(leased.receipt_token),
+            failed_attempts=leased.failed_attempts,
+            trace_parent=leased.trace_parent or "",
+            deadline_date=leased.deadline.isoformat() if leased.deadline else "",
+            case_count=leased.case_count,
+            identifier=leased.identifier or "" if channel == Channel.LETTER else "",
+            expires_time=translate.time_to(leased.expires_time),
+        )
+        if leased.kind == MessageKind.VERIFICATION_CODE:
+            message.verification_code = self.store.one_time_code(leased.id, leased.recipient)
+        if leased.contact_kind:
+            message.contact_kind = translate.contact_kind_to(ContactKind(leased.contact_kind))
+        return message
 
 
 def _channel_of(call: Call) -> str:
@@ -221,16 +258,35 @@ def _done(message: pb.DeliveryDone) -> Done:
 
 
 def _try_later(message: pb.TryLater) -> TryLater:
-    return TryLater(
-        translate.duration_from("try_later.delay", message.delay, least=timedelta(), most=_LONGEST_DELAY),
-        translate.error_code_from("try_later.error_code", message.error_code),
+    return TryLater(*_delay_and_code("try_later", message))
+
+
+def _delay_and_code(field: str, message: pb.TryLater | pb.MessageUnsure) -> tuple[timedelta, str]:
+    return (
+        translate.duration_from(f"{field}.delay", message.delay, least=timedelta(), most=_LONGEST_DELAY),
+        translate.error_code_from(f"{field}.error_code", message.error_code),
     )
 
 
 def _sent(message: pb.MessageSent) -> Sent:
+    if not 0 <= message.parts <= _MOST_PARTS:
+        raise InvalidValue(Reason.INVALID_FIELD, "sent.parts", f"0 to {_MOST_PARTS}")
+    if message.cost_class not in pb.CostClass.values():
+        raise InvalidValue(Reason.INVALID_FIELD, "sent.cost_class", "a class of the contract")
+    told = message.cost_class != pb.COST_CLASS_UNSPECIFIED
+    return Sent(
+        *_gateway_message("sent", message),
+        parts=message.parts or None,
+        cost_class=pb.CostClass.Name(message.cost_class).removeprefix("COST_CLASS_") if told else None,
+    )
+
+
+def _gateway_message(field: str, message: pb.MessageSent | pb.GatewayMessage) -> tuple[str, str]:
     gateway_id = message.gateway_message_id
     if len(gateway_id) > _MAX_GATEWAY_ID or not gateway_id.isprintable():
         raise InvalidValue(
-            Reason.INVALID_FIELD, "sent.gateway_message_id", f"at most {_MAX_GATEWAY_ID} printable characters"
+            Reason.INVALID_FIELD,
+            f"{field}.gateway_message_id",
+            f"at most {_MAX_GATEWAY_ID} printable characters",
         )
-    return Sent(translate.error_code_from("sent.gateway", message.gateway), gateway_id)
+    return translate.error_code_from(f"{field}.gateway", message.gateway), gateway_id

@@ -142,9 +142,9 @@ def _framing(person_size: int, meaning_size: int) -> tuple[bytes, bytes]:
 
 
 def _varint(value: int) -> bytes:
-    if value < len(_LAST):
+    if value < 1 << 14:
         return _LAST[value]
-    return _CONTINUED[value % len(_LAST)] + _varint(value // len(_LAST))
+    return _CONTINUED[value & 0x3FFF] + (_LAST[value >> 14] if value < 1 << 28 else _varint(value >> 14))
 
 
 # Numbers of up to 14 bits: as the end of a varint, and where more follows.

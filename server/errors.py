@@ -1,5 +1,7 @@
 """Refusals to gRPC statuses: the one table, and the one place that writes them."""
 
+from datetime import timedelta
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
@@ -19,6 +21,7 @@ STATUS = {
     Reason.PREMIUM_RATE_NUMBER: StatusCode.INVALID_ARGUMENT,
     Reason.SHORT_NUMBER: StatusCode.INVALID_ARGUMENT,
     Reason.MACHINE_NUMBER: StatusCode.INVALID_ARGUMENT,
+    Reason.SATELLITE_NUMBER: StatusCode.INVALID_ARGUMENT,
     Reason.NOT_A_MOBILE: StatusCode.INVALID_ARGUMENT,
     Reason.INVALID_ORGANISATION_NUMBER: StatusCode.INVALID_ARGUMENT,
     Reason.UNKNOWN_OPERATOR: StatusCode.INVALID_ARGUMENT,
@@ -59,14 +62,19 @@ STATUS = {
     Reason.CERTIFICATE_RETIRED: StatusCode.FAILED_PRECONDITION,
     Reason.UNKNOWN_CERTIFICATE: StatusCode.NOT_FOUND,
     Reason.UNKNOWN_SWEEP: StatusCode.NOT_FOUND,
+    Reason.CODE_WRONG: StatusCode.FAILED_PRECONDITION,
+    Reason.CODE_EXPIRED: StatusCode.FAILED_PRECONDITION,
+    Reason.CODE_TOO_SOON: StatusCode.RESOURCE_EXHAUSTED,
+    Reason.UNKNOWN_CAMPAIGN: StatusCode.NOT_FOUND,
+    Reason.CAMPAIGN_STATE: StatusCode.FAILED_PRECONDITION,
 }
 
-# Milliseconds to wait before a retry, where a retry can help.
+# How long to wait before a retry, where a retry can help and the refusal does not say.
 _RETRY_AFTER = {
-    Reason.DATABASE_UNAVAILABLE: 500,
-    Reason.CONFLICT: 100,
-    Reason.TOO_MANY_STREAMS: 5000,
-    Reason.SERVER_ENDING: 100,
+    Reason.DATABASE_UNAVAILABLE: timedelta(milliseconds=500),
+    Reason.CONFLICT: timedelta(milliseconds=100),
+    Reason.TOO_MANY_STREAMS: timedelta(seconds=5),
+    Reason.SERVER_ENDING: timedelta(milliseconds=100),
 }
 
 
@@ -79,9 +87,10 @@ def refuse(context: grpc.ServicerContext, refusal: Refusal) -> StatusCode:
             field=refusal.field, description=refusal.description
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if reason in _RETRY_AFTER:
+    retry_after = refusal.retry_after or _RETRY_AFTER.get(reason)
+    if retry_after:
         delay = duration_pb2.Duration()
-        delay.FromMilliseconds(_RETRY_AFTER[reason])
+        delay.FromTimedelta(retry_after)
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     packed = [any_pb2.Any() for _ in details]
     for each, detail in zip(packed, details, strict=True):

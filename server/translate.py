@@ -118,6 +118,14 @@ def language_from(field: str, value: int) -> Language | None:
     return _LANGUAGES[value]
 
 
+def contact_kind_from(field: str, value: int) -> ContactKind:
+    """Read a kind of contact point. Raises InvalidValue: INVALID_FIELD."""
+    for kind, number in _CONTACT_KINDS.items():
+        if number == value:
+            return kind
+    raise InvalidValue(Reason.INVALID_FIELD, field, "a kind of the contract")
+
+
 def deletion_reason_from(field: str, value: int) -> DeletionReason:
     """Read why a person is deleted. Raises InvalidValue: INVALID_FIELD."""
     if value not in _DELETION_REASONS:
@@ -253,6 +261,11 @@ def shared_contacts_to(person: Person) -> "list[person_pb2.ContactKind.ValueType
     return [_CONTACT_KINDS[kind] for kind, point in person.contacts.items() if point.shared]
 
 
+def contact_kind_to(kind: ContactKind) -> "person_pb2.ContactKind.ValueType":
+    """A kind of contact point."""
+    return _CONTACT_KINDS[kind]
+
+
 def history_entry_to(entry: HistoryEntry) -> citizen_service_pb2.HistoryEntry:
     """A change as the person sees it."""
     return citizen_service_pb2.HistoryEntry(
@@ -310,6 +323,13 @@ def time_to(time: datetime | None) -> Timestamp | None:
     timestamp = Timestamp()
     _set_time(timestamp, time)
     return timestamp
+
+
+def duration_to(span: timedelta) -> Duration:
+    """A span of time."""
+    duration = Duration()
+    duration.FromTimedelta(span)
+    return duration
 
 
 def _fill_contact_point(message: person_pb2.ContactPoint, point: ContactPoint) -> None:

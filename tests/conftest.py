@@ -82,6 +82,9 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         trace_directory=tmp_path / "traces",
         witness_file=tmp_path / "witness",
         sweep_days=0,
+        # Tests run at any hour, and do in a second what a person does in a year.
+        quiet_hours="",
+        messages_per_day=1000,
     )
 
 

@@ -17,6 +17,8 @@ class CallerKind(StrEnum):
     REGISTER = "register"
     # The register, after it compared itself with an operator; no credential says so either.
     RECONCILIATION = "reconciliation"
+    # The register, in a clean-up of shared contact info; likewise.
+    CLEAN_UP = "clean-up"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ _MACHINE_NUMBER = r"59[0-9]{6}|58[0-9]{10}"
 # E-mail: a local part that has nothing to bring to a normal form.
 _ORDINARY_EMAIL = re.compile(r"([a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*)@([a-zA-Z0-9.-]+)")
 _LONGEST_LOCAL_PART = 64
+# What phonenumbers calls codes such as +870 and +881 (satellites) and +979 (premium, everywhere).
+_NO_COUNTRY = "001"
 # Typed for places without numbers, too.
 _NORWAY: Any = phonenumbers.PhoneMetadata.metadata_for_region("NO")
 _ORDINARY_MOBILE = re.compile(
@@ -55,11 +57,14 @@ class ContactPoint:
     shared: bool = field(default=False, compare=False)
 
     @property
+    def last_seen(self) -> datetime:
+        """When the person last changed, confirmed or proved the value."""
+        return max(filter(None, (self.updated, self.confirmed, self.validated)))
+
+    @property
     def usable_until(self) -> datetime:
         """The last moment at which the value may be used for notices."""
-        return months_later(
-            max(filter(None, (self.updated, self.confirmed, self.validated))), STALE_AFTER_MONTHS
-        )
+        return months_later(self.last_seen, STALE_AFTER_MONTHS)
 
     def is_expired(self, now: datetime) -> bool:
         """Whether the value is too old for notices; it may still carry service messages."""
@@ -104,8 +109,8 @@ def parse_mobile(text: str) -> str:
     Takes what KRR takes: digits with "+", "-", "_" and spaces, 8 to 20 characters; without
     "+" or "00" in front it is Norwegian.
 
-    Raises InvalidValue: INVALID_MOBILE, PREMIUM_RATE_NUMBER, SHORT_NUMBER, MACHINE_NUMBER
-    or NOT_A_MOBILE.
+    Raises InvalidValue: INVALID_MOBILE, PREMIUM_RATE_NUMBER, SHORT_NUMBER, MACHINE_NUMBER,
+    SATELLITE_NUMBER or NOT_A_MOBILE.
     """
     ordinary = _ORDINARY_MOBILE.fullmatch(text)
     if ordinary:
@@ -124,6 +129,8 @@ def parse_mobile(text: str) -> str:
         raise InvalidValue(Reason.MACHINE_NUMBER)
     if not phonenumbers.is_valid_number(number):
         raise InvalidValue(Reason.INVALID_MOBILE)
+    if phonenumbers.region_code_for_number(number) == _NO_COUNTRY:
+        raise InvalidValue(Reason.SATELLITE_NUMBER)
     match phonenumbers.number_type(number):
         case PhoneNumberType.MOBILE | PhoneNumberType.FIXED_LINE_OR_MOBILE:
             return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

@@ -4,6 +4,7 @@ Refusal            any no; carries one Reason
 └── InvalidValue   a value in the request is to blame; names the field
 """
 
+from datetime import timedelta
 from enum import Enum
 
 
@@ -18,6 +19,7 @@ class Reason(Enum):
     PREMIUM_RATE_NUMBER = "a premium-rate number cannot be a citizen's mobile"
     SHORT_NUMBER = "a short number cannot be a citizen's mobile"
     MACHINE_NUMBER = "a number for machines cannot be a citizen's mobile"
+    SATELLITE_NUMBER = "a satellite or other number without a country cannot be a citizen's mobile"
     NOT_A_MOBILE = "not a mobile number"
     INVALID_ORGANISATION_NUMBER = "not an organisation number"
     UNKNOWN_OPERATOR = "not a mailbox operator of this register"
@@ -37,7 +39,7 @@ class Reason(Enum):
     ALREADY_REGISTERED = "the person is in the register already"
     RESERVED = "the person is reserved"
     NO_MAILBOX = "the person has no mailbox at that operator"
-    CONTACT_MISSING = "the person has neither e-mail nor mobile"
+    CONTACT_MISSING = "the person has not the e-mail or mobile that this needs"
     ALREADY_CHOSEN = "a mailbox is chosen already"
     MAILBOX_EXISTS = "the operator's mailbox stands here with other data"
     OUTDATED = "an event with this sequence or a later one was applied already"
@@ -71,13 +73,24 @@ class Reason(Enum):
 
     UNKNOWN_SWEEP = "no sweep has this id"
 
+    CODE_WRONG = "not the code that was sent"
+    CODE_EXPIRED = "no code waits for this contact point; ask for another one"
+    CODE_TOO_SOON = "a code was sent just now, or too many were sent today"
+
+    UNKNOWN_CAMPAIGN = "no campaign has this id"
+    CAMPAIGN_STATE = "the campaign does not stand where this can be done"
+
 
 class Refusal(Exception):
-    """The register says no; the caller is told the reason."""
+    """The register says no; the caller is told the reason.
 
-    def __init__(self, reason: Reason) -> None:
+    retry_after: when the same may be asked again, where the refusal itself knows.
+    """
+
+    def __init__(self, reason: Reason, retry_after: timedelta | None = None) -> None:
         super().__init__(reason.name)
         self.reason = reason
+        self.retry_after = retry_after
 
 
 class InvalidValue(Refusal):

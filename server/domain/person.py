@@ -49,6 +49,7 @@ class DeletionReason(StrEnum):
     EXPIRED_IDENTITY = "EXPIRED_IDENTITY"
     NEW_IDENTITY = "NEW_IDENTITY"
     DISAPPEARED = "DISAPPEARED"
+    SHARED_CONTACT = "SHARED_CONTACT"
 
 
 _IDENTITY_ENDS = (DeletionReason.DEAD, DeletionReason.EXPIRED_IDENTITY, DeletionReason.NEW_IDENTITY)
@@ -148,6 +149,24 @@ class Person:
         self._must_be_active()
         self._must_have_contact()
         return self.update_contact(now, {kind: point.value for kind, point in self.contacts.items()})
+
+    def validate_contact(self, now: datetime, kind: ContactKind) -> Self:
+        """Note that a one-time code proved the contact point.
+
+        Raises Refusal: PERSON_NOT_FOUND, or CONTACT_MISSING where there is no such contact point.
+        """
+        self.must_have_contact_point(kind)
+        proved = replace(self.contacts[kind], validated=now)
+        return replace(self, contacts={**self.contacts, kind: proved})
+
+    def must_have_contact_point(self, kind: ContactKind) -> None:
+        """Pass if the contact point is there, such as for a code to be sent to.
+
+        Raises Refusal: PERSON_NOT_FOUND or CONTACT_MISSING.
+        """
+        self._must_be_active()
+        if kind not in self.contacts:
+            raise Refusal(Reason.CONTACT_MISSING)
 
     def set_language(self, now: datetime, language: Language) -> Self:
         """Choose the language of messages.

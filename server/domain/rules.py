@@ -35,6 +35,11 @@ def date_in_norway(time: datetime) -> date:
     return time.astimezone(_NORWAY).date()
 
 
+def hour_in_norway(time: datetime) -> int:
+    """The hour that clocks in Norway show."""
+    return time.astimezone(_NORWAY).hour
+
+
 def months_later(time: datetime, months: int) -> datetime:
     """The same wall-clock time in Norway so many calendar months later, in UTC.
 

@@ -3,22 +3,17 @@
 For any number of persons at once, each statement for all of them.
 """
 
-import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from server.domain.change import Change
-from server.domain.contact import ContactKind
 from server.domain.identifiers import OrganisationNumber
-from server.domain.person import Language, OperatorState
-from server.store.prepared import Statement
+from server.domain.person import OperatorState
+from server.store.message_writes import lock_messages, write_messages_of
+from server.store.prepared import Run, Statement, run_for
 from server.store.rows import mailbox_values
 from server.store.trace_parent import current_trace_parent
-
-NO_MOBILE = "NO_MOBILE"
-
-Run = Callable[..., list[dict[str, Any]]]
 
 
 class Numbered(NamedTuple):
@@ -39,9 +34,7 @@ def lock_what_follows(run: Run, changes: Sequence[tuple[int, Change]], taken_ove
     withdrawing = {row_id for row_id, change in changes if change.withdraws_account_request()}
     told = {row_id for row_id, change in changes if change.operators_to_tell()}
     _lock_deliveries(run, told | withdrawing, withdrawing)
-    messages = [row_id for row_id, change in changes if change.newly_chosen() or loses_mobile(change)]
-    if messages or taken_over:
-        run(_LOCK_MESSAGES, person_ids=[*messages, *taken_over])
+    lock_messages(run, changes, taken_over)
 
 
 def withdraw_account_requests(run: Run, person_ids: Collection[int]) -> None:
@@ -63,28 +56,23 @@ def write_what_follows(run: Run, written: Sequence[Numbered]) -> None:
         for each in written
         for operator in each.change.operators_concerned()
     ]
-    _run_for(run, _NOTE_MAILBOX_CHANGES, ("person_ids", "operators", "numbers"), noted)
+    run_for(run, _NOTE_MAILBOX_CHANGES, ("person_ids", "operators", "numbers"), noted)
     due = [
         (each.row_id, operator, each.number)
         for each in written
         for operator in each.change.operators_to_tell()
     ]
-    _run_for(
+    run_for(
         run,
         _MAKE_DELIVERIES,
         ("person_ids", "operators", "numbers"),
         due,
         trace_parent=current_trace_parent(),
     )
-    _write_messages(run, written)
+    write_messages_of(run, [(each.row_id, each.change, each.number) for each in written])
     bare = [each.row_id for each in written if each.change.leaves_nothing()]
     if bare:
         run(_ERASE_EVIDENCE, person_ids=bare)
-
-
-def loses_mobile(change: Change) -> bool:
-    """Whether a message can no longer reach the person."""
-    return ContactKind.MOBILE in change.before.contacts and ContactKind.MOBILE not in change.after.contacts
 
 
 def _lock_deliveries(run: Run, person_ids: Collection[int], withdrawing: Collection[int]) -> None:
@@ -109,40 +97,11 @@ def _write_mailboxes(run: Run, written: Sequence[Numbered]) -> None:
             old, values = before.mailbox_at(box.operator), mailbox_values(after, box)
             if old is None or values != mailbox_values(before, old):
                 put[values["chosen"]].append((row_id, *values.values()))
-    _run_for(run, _DELETE_MAILBOXES, ("person_ids", "operators"), gone)
+    run_for(run, _DELETE_MAILBOXES, ("person_ids", "operators"), gone)
     # The old choice goes first: the database allows one chosen mailbox at any moment.
     for chosen in (False, True):
         names = ("person_ids", "operators", "addresses", "certificates", "chosen", "operator_states")
-        _run_for(run, _PUT_MAILBOXES, names, put[chosen])
-
-
-def _write_messages(run: Run, written: Sequence[Numbered]) -> None:
-    rows = []
-    for row_id, change, number in written:
-        chosen, after = change.newly_chosen(), change.after
-        if chosen:
-            reason = None if ContactKind.MOBILE in after.contacts else NO_MOBILE
-            state = "SUPPRESSED" if reason else "QUEUED"
-            language = (after.language or Language.NB).value
-            rows.append((row_id, uuid.uuid4(), chosen, language, number, state, reason, uuid.uuid4()))
-    if rows:
-        run(_SUPERSEDE_MESSAGES, person_ids=[row[0] for row in rows])
-    names = ("person_ids", "ids", "operators", "languages", "numbers", "states", "reasons", "tokens")
-    _run_for(run, _MAKE_MESSAGES, names, rows, trace_parent=current_trace_parent())
-    unreachable = [each.row_id for each in written if loses_mobile(each.change)]
-    if unreachable:
-        run(_FORGET_RECIPIENTS, person_ids=unreachable)
-        # Also touches what a lease may be about to take, so that it cannot put the recipient back.
-        run(_SUPPRESS_MESSAGES, person_ids=unreachable, reason=NO_MOBILE)
-
-
-def _run_for(
-    run: Run, statement: Statement, names: Sequence[str], rows: Sequence[tuple[Any, ...]], **others: Any
-) -> None:
-    """Run the statement with an array for each column, where there are rows."""
-    if rows:
-        columns = zip(*rows, strict=True)
-        run(statement, **dict(zip(names, map(list, columns), strict=True)), **others)
+        run_for(run, _PUT_MAILBOXES, names, put[chosen])
 
 
 _LOCK_DELIVERIES = Statement(
@@ -161,11 +120,6 @@ _WITHDRAW_ACCOUNT_REQUESTS = Statement(
         last_error_code = NULL, refused = false
     WHERE id = ANY(%(ids)s::bigint[])
     """,
-)
-
-_LOCK_MESSAGES = Statement(
-    "lock_messages",
-    "SELECT id FROM message WHERE person_id = ANY(%(person_ids)s::bigint[]) ORDER BY id FOR UPDATE",
 )
 
 _DELETE_MAILBOXES = Statement(
@@ -213,41 +167,6 @@ _MAKE_DELIVERIES = Statement(
         failed_attempts = excluded.failed_attempts, last_error_code = excluded.last_error_code,
         refused = excluded.refused, trace_parent = excluded.trace_parent
     """,
-)
-
-_QUEUED_AND_NOT_LEASED = "state = 'QUEUED' AND coalesce(leased_until_time < now(), true)"
-
-_SUPERSEDE_MESSAGES = Statement(
-    "supersede_messages",
-    f"""
-    UPDATE message SET state = 'SUPERSEDED'
-    WHERE person_id = ANY(%(person_ids)s::bigint[]) AND {_QUEUED_AND_NOT_LEASED}
-    """,  # noqa: S608 (a condition from above)
-)
-
-_MAKE_MESSAGES = Statement(
-    "make_messages",
-    """
-    INSERT INTO message (person_id, id, operator, language, change_number, state, reason_code,
-        receipt_token, kind, channel, created_time, not_before_time, failed_attempts, trace_parent)
-    SELECT new.*, 'MAILBOX_CHOSEN', 'SMS', now(), now(), 0, %(trace_parent)s
-    FROM unnest(%(person_ids)s::bigint[], %(ids)s::uuid[], %(operators)s::text[],
-        %(languages)s::text[], %(numbers)s::bigint[], %(states)s::text[], %(reasons)s::text[],
-        %(tokens)s::uuid[]) AS new
-    """,
-)
-
-_FORGET_RECIPIENTS = Statement(
-    "forget_recipients",
-    "UPDATE message SET recipient = NULL WHERE person_id = ANY(%(person_ids)s::bigint[])",
-)
-
-_SUPPRESS_MESSAGES = Statement(
-    "suppress_messages",
-    f"""
-    UPDATE message SET state = 'SUPPRESSED', reason_code = %(reason)s
-    WHERE person_id = ANY(%(person_ids)s::bigint[]) AND {_QUEUED_AND_NOT_LEASED}
-    """,  # noqa: S608 (a condition from above)
 )
 
 _ERASE_EVIDENCE = Statement(

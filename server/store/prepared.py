@@ -5,7 +5,7 @@ SQLAlchemy ten times.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -87,6 +87,18 @@ class PreparedStatements:
         if self._pgconn.status == ConnStatus.BAD:
             raise psycopg.OperationalError("the connection broke")
         raise psycopg.errors.error_from_result(result)
+
+
+Run = Callable[..., list[dict[str, Any]]]
+
+
+def run_for(
+    run: Run, statement: Statement, names: Sequence[str], rows: Sequence[tuple[Any, ...]], **others: Any
+) -> None:
+    """Run the statement with an array for each column, where there are rows."""
+    if rows:
+        columns = zip(*rows, strict=True)
+        run(statement, **dict(zip(names, map(list, columns), strict=True)), **others)
 
 
 def keep_prepared(engine: Engine) -> None:

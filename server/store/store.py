@@ -236,6 +236,15 @@ class Store:
         """The person in tables that must not tell who it is."""
         return self._keyed(b"person\0" + identifier.encode())
 
+    def one_time_code(self, message_id: uuid.UUID, value: str) -> str:
+        """The six digits that the message tells to whoever reads the address or number."""
+        digest = self._keyed(b"code\0" + message_id.bytes + value.encode())
+        return f"{int.from_bytes(digest) % 1_000_000:06d}"
+
+    def value_key(self, value: str) -> bytes:
+        """An address or number, exactly as it is written, in tables that must not tell it."""
+        return self._keyed(b"value\0" + value.encode())
+
     def forget_old_answers(self, *, deadline: float) -> int:
         """Delete up to 10,000 stored answers that are older than the contract promises to keep
         them; returns how many.

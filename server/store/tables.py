@@ -1,5 +1,5 @@
-"""The tables, but those of sweep_tables.py. Constraints hold what no code may break; migrations/
-builds the same."""
+"""The tables, but those of message_tables.py and sweep_tables.py. Constraints hold what no code may
+break; migrations/ builds the same."""
 
 from sqlalchemy import (
     BigInteger,
@@ -104,7 +104,15 @@ person = Table(
     CheckConstraint("identifier ~ '^[0-9]{11}$'", name="identifier"),
     one_of("status", "ACTIVE", "DELETED"),
     one_of("language", "nb", "nn", "en", "se"),
-    one_of("deletion_reason", "OWN_CHOICE", "DEAD", "EXPIRED_IDENTITY", "NEW_IDENTITY", "DISAPPEARED"),
+    one_of(
+        "deletion_reason",
+        "OWN_CHOICE",
+        "DEAD",
+        "EXPIRED_IDENTITY",
+        "NEW_IDENTITY",
+        "DISAPPEARED",
+        "SHARED_CONTACT",
+    ),
     CheckConstraint("(email IS NULL) = (email_updated_time IS NULL)", name="email_updated"),
     CheckConstraint("(mobile IS NULL) = (mobile_updated_time IS NULL)", name="mobile_updated"),
     CheckConstraint(
@@ -246,41 +254,6 @@ delivery = Table(
     Column("open_account", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("person_id", "operator"),
     Index("delivery_due_idx", "operator", "not_before_time", postgresql_where=text("NOT refused")),
-)
-
-# The record of what was said to whom: one row per message, kept. recipient is set at the
-# lease and erased with the person.
-message = Table(
-    "message",
-    metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
-    Column("kind", Text, nullable=False),
-    Column("channel", Text, nullable=False),
-    Column("operator", ForeignKey("mailbox_operator.organisation_number"), nullable=False),
-    Column("language", Text, nullable=False),
-    Column("change_number", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("reason_code", Text),
-    Column("recipient", Text),
-    Column("receipt_token", Uuid, nullable=False, unique=True),
-    time_column("created_time", nullable=False),
-    time_column("not_before_time", nullable=False),
-    time_column("leased_until_time"),
-    Column("lease_token", Uuid),
-    Column("failed_attempts", Integer, nullable=False),
-    Column("gateway", Text),
-    Column("gateway_message_id", Text),
-    time_column("sent_time"),
-    time_column("delivered_time"),
-    # W3C traceparent of the call that caused it.
-    Column("trace_parent", Text),
-    one_of("kind", "MAILBOX_CHOSEN"),
-    one_of("channel", "SMS"),
-    one_of("language", "nb", "nn", "en", "se"),
-    one_of("state", "QUEUED", "SENT", "DELIVERED", "FAILED", "SUPPRESSED", "SUPERSEDED"),
-    UniqueConstraint("change_number", "kind"),
-    Index("message_due_idx", "channel", "not_before_time", postgresql_where=text("state = 'QUEUED'")),
 )
 
 # Imports, so that one that was cut off goes on where it was.

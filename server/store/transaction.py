@@ -14,8 +14,9 @@ from server.domain.errors import Reason, Refusal
 from server.domain.identifiers import PersonIdentifier
 from server.domain.person import Person
 from server.store import tables
-from server.store.mailbox_writes import Numbered, Run, lock_what_follows, write_what_follows
-from server.store.prepared import prepared_on
+from server.store.mailbox_writes import Numbered, lock_what_follows, write_what_follows
+from server.store.message_tables import contact_reminder, message, verification_code
+from server.store.prepared import Run, prepared_on
 from server.store.rows import (
     Digest,
     load_persons,
@@ -278,5 +279,5 @@ class Transaction(Reader):
         return {**person_values(person, self._digest), "encoded": self._encode(person)}
 
     def _move_record(self, of: int, to: int) -> None:
-        for table in (tables.history, tables.message, tables.mailbox_evidence):
+        for table in (tables.history, tables.mailbox_evidence, message, verification_code, contact_reminder):
             self.connection.execute(update(table).where(table.c.person_id == of).values(person_id=to))

@@ -1,43 +1,65 @@
 """What tracing costs a call, and the check of who calls."""
 
+from collections.abc import Callable
+
 from tests.bench import closed_loop, goals
 from tests.bench.access_check import AccessChecks
 from tests.bench.answers import CALLER
 from tests.bench.bench import Bench
+from tests.bench.intercepted_calls import InterceptedCalls
 from tests.bench.look_ups import UNARY, call_one_by_one, one_person
 from tests.bench.register import MAIN, Register, serving
 from tests.bench.runs import Measure, Path, Paths, Run, difference
+
+_AUTHORIZATION, _METHOD = f"Development {CALLER}", UNARY.removeprefix("/")
 
 # Tracing costs less than the machine's speed changes within seconds.
 _TURNS = 10
 
 
 def tracing(bench: Bench) -> Paths:
-    """The server's time for a look-up without tracing, and with it: for no call, and for every one.
+    """What tracing adds to a call: to one that is not sampled, by what stands around a call alone, since
+    it is less than two servers differ by; to one that is, by a server's time for a look-up.
 
-    Each by a server as fresh as the others: one that has served long is slower by more than this.
+    Both servers are fresh: one that has served long is slower by more than this.
     """
-    request, size = one_person(bench.register, bench.population.identifiers[0])
+
+    def intercepted(*, traced: bool) -> Run:
+        plan = InterceptedCalls(_AUTHORIZATION, _METHOD, traced=traced, threads=1, seconds=seconds)
+        return closed_loop.run("tests.bench.intercepted_calls", [plan], bench.folder, {}, in_place=True)
 
     def call(register: Register) -> Run:
-        seconds = bench.seconds / _TURNS * 2
         return call_one_by_one(bench, register.address, register.process, request, size, seconds)
 
-    def path(register: Register, title: str, goal: goals.Goal) -> Path:
-        time = Measure(title, "µs a call", lambda run: run.cpu_microseconds("server"), difference, goal)
-        return Path(title, [time], lambda: call(register), lambda: call(untraced), turns=_TURNS)
+    def path(name: str, of: str, ours: Callable[[], Run], floor: Callable[[], Run], goal: goals.Goal) -> Path:
+        time = Measure(name, "µs a call", lambda run: run.cpu_microseconds(of), difference, goal)
+        return Path(name, [time], ours, floor, turns=_TURNS)
 
-    untraced_settings = {"OTEL_SDK_DISABLED": "true"}
-    with serving(bench.cluster, MAIN, bench.folder / "untraced", untraced_settings) as untraced:
-        with serving(bench.cluster, MAIN, bench.folder / "unsampled") as unsampled:
-            yield path(unsampled, "tracing, no call sampled", goals.TRACING)
-        with serving(bench.cluster, MAIN, bench.folder / "traced", {}) as traced:
-            yield path(traced, "tracing, every call sampled", goals.TRACED)
+    seconds = bench.seconds / _TURNS * 2
+    request, size = one_person(bench.register, bench.population.identifiers[0])
+    yield path(
+        "tracing, no call sampled",
+        "caller",
+        lambda: intercepted(traced=True),
+        lambda: intercepted(traced=False),
+        goals.TRACING,
+    )
+    with (
+        serving(bench.cluster, MAIN, bench.folder / "untraced", {"OTEL_SDK_DISABLED": "true"}) as untraced,
+        serving(bench.cluster, MAIN, bench.folder / "traced", {}) as traced,
+    ):
+        yield path(
+            "tracing, every call sampled",
+            "server",
+            lambda: call(traced),
+            lambda: call(untraced),
+            goals.TRACED,
+        )
 
 
 def access_check(bench: Bench) -> Paths:
     """The check of a credential and of the right to call, by itself."""
-    plan = AccessChecks(f"Development {CALLER}", UNARY.removeprefix("/"), threads=1, seconds=bench.seconds)
+    plan = AccessChecks(_AUTHORIZATION, _METHOD, threads=1, seconds=bench.seconds)
 
     def check() -> Run:
         return closed_loop.run("tests.bench.access_check", [plan], bench.folder, {}, in_place=True)

@@ -58,6 +58,8 @@ def mobile(text: str) -> str | Reason:
         return Reason.MACHINE_NUMBER
     if not phonenumbers.is_valid_number(number):
         return Reason.INVALID_MOBILE
+    if number.country_code in phonenumbers.COUNTRY_CODES_FOR_NON_GEO_REGIONS:
+        return Reason.SATELLITE_NUMBER
     match phonenumbers.number_type(number):
         case PhoneNumberType.MOBILE | PhoneNumberType.FIXED_LINE_OR_MOBILE:
             return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

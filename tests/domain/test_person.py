@@ -36,7 +36,7 @@ CHOSEN = BOTH.choose_mailbox(DIGIPOST)
 RESERVED = CHOSEN.reserve(NOW)
 DELETED = CHOSEN.delete(DeletionReason.OWN_CHOICE)
 IDENTITY_ENDS = (DeletionReason.DEAD, DeletionReason.EXPIRED_IDENTITY, DeletionReason.NEW_IDENTITY)
-IDENTITY_GOES_ON = (DeletionReason.OWN_CHOICE, DeletionReason.DISAPPEARED)
+IDENTITY_GOES_ON = (DeletionReason.OWN_CHOICE, DeletionReason.DISAPPEARED, DeletionReason.SHARED_CONTACT)
 PERSONS = {
     "NEVER": NEVER,
     "DELETED": DELETED,
@@ -60,6 +60,7 @@ VERBS: Mapping[str, Callable[[Person, datetime], Person]] = {
     "update_contact": lambda person, now: person.update_contact(now, {MOBILE: "+4741234567"}),
     "remove_contact": lambda person, now: person.update_contact(now, {EMAIL: None, MOBILE: None}),
     "confirm_contact": Person.confirm_contact,
+    "validate_contact": lambda person, now: person.validate_contact(now, MOBILE),
     "set_language": lambda person, now: person.set_language(now, Language.SE),
     "reserve": Person.reserve,
     "cancel_reservation": Person.cancel_reservation,
@@ -99,6 +100,7 @@ register_bare            ok       ok       active  active  active   active  acti
 update_contact           unknown  unknown  ok      ok      ok       ok      ok      ok
 remove_contact           unknown  unknown  ok      ok      ok       ok      ok      ok
 confirm_contact          unknown  unknown  silent  silent  ok       ok      ok      ok
+validate_contact         unknown  unknown  silent  silent  ok       ok      ok      ok
 set_language             unknown  unknown  ok      ok      ok       ok      ok      ok
 reserve                  ok       ok       ok      ok      ok       ok      ok      ok
 cancel_reservation       unknown  unknown  ok      ok      ok       ok      ok      ok
@@ -260,6 +262,18 @@ def test_confirming_confirms_every_value_and_keeps_what_was_validated() -> None:
         EMAIL: ContactPoint(value="ola@example.com", updated=NOW, confirmed=LATER),
         MOBILE: ContactPoint(value="+4791234567", updated=NOW, confirmed=LATER, validated=NOW),
     }
+
+
+def test_a_proved_value_is_validated_and_keeps_its_other_times_and_the_other_value_is_not() -> None:
+    proved = REACHED.validate_contact(LATER, MOBILE)
+    assert proved.contacts == {
+        EMAIL: REACHED.contacts[EMAIL],
+        MOBILE: ContactPoint(value="+4791234567", updated=NOW, validated=LATER),
+    }
+    assert Change(REACHED, proved).fields() == ("mobile",)
+    with pytest.raises(Refusal) as refused:
+        REACHED.update_contact(NOW, {EMAIL: None}).validate_contact(LATER, EMAIL)
+    assert refused.value.reason is Reason.CONTACT_MISSING
 
 
 def test_removing_the_last_value_leaves_an_entry_without_contact_and_the_choice() -> None:

@@ -27,10 +27,13 @@ class Parts:
     """The register's processes; sandbox suppliers run beside them and are never killed.
 
     suppliers: URLs by name; without any, no adapter runs.
+    sms_concurrency: how many messages the SMS adapter has in hand at a time; by default one, so that a
+        kill can cause one repetition at most.
     """
 
-    def __init__(self, directory: Path, suppliers: dict[str, str]) -> None:
+    def __init__(self, directory: Path, suppliers: dict[str, str], sms_concurrency: int = 1) -> None:
         self._directory = directory
+        self._sms_concurrency = sms_concurrency
         self.suppliers = suppliers
         self.register = f"127.0.0.1:{free_port()}"
         self._postgres = private_postgres.start(directory / "postgres", durable=True)
@@ -48,6 +51,8 @@ class Parts:
             "KRR_WITNESS_FILE": str(directory / "witness"),
             # No sweep begins by itself.
             "KRR_SWEEP_DAYS": "0",
+            # Few persons do in a minute what many do in a year.
+            "KRR_MESSAGES_PER_DAY": "100000",
             **(_adapter_settings(directory, suppliers) if suppliers else {}),
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -114,8 +119,7 @@ class Parts:
     def _start(self, name: str) -> None:
         environment = dict(self._environment)
         if name == "sms":
-            # One message in hand at a time, so that a kill can cause one repetition at most.
-            environment["KRR_ADAPTER_CONCURRENCY"] = "1"
+            environment["KRR_ADAPTER_CONCURRENCY"] = str(self._sms_concurrency)
         command = ["-m", "server"] if name == "server" else ["-m", "adapters", name]
         with (self._directory / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
@@ -124,14 +128,14 @@ class Parts:
 
 
 @contextmanager
-def all_parts(directory: Path) -> Iterator[Parts]:
+def all_parts(directory: Path, sms_concurrency: int = 1) -> Iterator[Parts]:
     """Everything up, on empty data."""
     with ExitStack() as stack:
         suppliers = {
             name: stack.enter_context(running(module.make_app(directory / name, "127.0.0.1:1")))
             for name, module in (("digipost", digipost), ("eboks", eboks), ("link", link))
         }
-        parts = Parts(directory, suppliers)
+        parts = Parts(directory, suppliers, sms_concurrency)
         stack.callback(parts.end)
         yield parts
 

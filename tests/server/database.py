@@ -8,7 +8,10 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 # What is the register's state; `request` apart, since an operator's refused event stands there.
-REGISTER_TABLES = ("person", "mailbox", "delivery", "message", "history", "certificate", "register")
+REGISTER_TABLES = (
+    *("person", "mailbox", "delivery", "message", "verification_code", "history", "certificate"),
+    "register",
+)
 
 
 def connect(database_url: str) -> "psycopg.Connection[Any]":

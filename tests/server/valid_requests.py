@@ -129,7 +129,7 @@ def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
     }
     return (
         valid
-        | _of_citizens(fresh)
+        | _of_citizens(fresh, _code_to_kari(rpcs))
         | _of_operators(mailboxes.cursor)
         | _of_adapters(delivery, message)
         | _of_staff(delivery.delivery_id, message.message_id, _import_begun(rpcs))
@@ -138,7 +138,7 @@ def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
     )
 
 
-def _of_citizens(fresh: str) -> dict[str, Valid]:
+def _of_citizens(fresh: str, code: str) -> dict[str, Valid]:
     pb = citizen_service_pb2
     kari: dict[str, Any] = {
         "request_id": request_id(),
@@ -155,6 +155,15 @@ def _of_citizens(fresh: str) -> dict[str, Valid]:
             mobile="+4792345678",
         ),
         "ConfirmContact": pb.ConfirmContactRequest(**kari),
+        "SendVerificationCode": pb.SendVerificationCodeRequest(
+            request_id=request_id(), identifier=KARI, contact_kind=person_pb2.CONTACT_KIND_MOBILE
+        ),
+        "VerifyContact": pb.VerifyContactRequest(
+            request_id=request_id(),
+            identifier=KARI,
+            contact_kind=person_pb2.CONTACT_KIND_EMAIL,
+            code=code,
+        ),
         "SetLanguage": pb.SetLanguageRequest(**kari, language=person_pb2.LANGUAGE_EN),
         "Reserve": pb.ReserveRequest(**kari),
         "CancelReservation": pb.CancelReservationRequest(**kari),
@@ -339,6 +348,18 @@ def _kari_opens_a_mailbox_at_eboks(rpcs: Rpcs) -> None:
             event_id=request_id(), identifier=KARI, address="kari-nordmann-eboks"
         ),
     )
+
+
+def _code_to_kari(rpcs: Rpcs) -> str:
+    """The code that waits for Kari's e-mail."""
+    request = citizen_service_pb2.SendVerificationCodeRequest(
+        request_id=request_id(), identifier=KARI, contact_kind=person_pb2.CONTACT_KIND_EMAIL
+    )
+    _ok(rpcs, "CitizenService/SendVerificationCode", f"citizen/{KARI}", request)
+    pb = delivery_service_pb2
+    lease = pb.LeaseMessagesRequest(channel=pb.CHANNEL_EMAIL, max_messages=1, lease_duration=MINUTE)
+    leased = _ok(rpcs, "DeliveryService/LeaseMessages", "adapter/email", lease)
+    return str(leased.messages[0].verification_code)
 
 
 def _import_begun(rpcs: Rpcs) -> str:

@@ -14,13 +14,13 @@ from server.domain.change import Change
 from server.domain.contact import ContactKind
 from server.domain.errors import Reason, Refusal
 from server.domain.identifiers import MailboxAddress, OrganisationNumber, PersonIdentifier
-from server.domain.outcome import Done, Refused, Sent, TryLater
+from server.domain.outcome import Done, Refused, Sent, TryLater, Unsure
 from server.domain.person import Mailbox, Person
 from server.store.deliveries import LeasedDelivery, finish_delivery, lease_deliveries
+from server.store.message_outcomes import finish_message
 from server.store.messages import (
     LeasedMessage,
     MessageRow,
-    finish_message,
     lease_messages,
     list_messages,
     retry_messages,
@@ -132,14 +132,22 @@ def finish(store: Store, adapter: str, leased: LeasedDelivery, outcome: Done | T
 
 
 def lease_sms(store: Store, *, limit: int = 100, duration: timedelta = A_MINUTE) -> list[LeasedMessage]:
+    return lease_messages_of(store, "SMS", limit=limit, duration=duration)
+
+
+def lease_messages_of(
+    store: Store, channel: str, *, limit: int = 100, duration: timedelta = A_MINUTE
+) -> list[LeasedMessage]:
     return store.write(
         Caller(CallerKind.ADAPTER, "sms"),
-        lambda transaction: lease_messages(transaction, "SMS", limit=limit, duration=duration),
+        lambda transaction: lease_messages(
+            transaction, channel, limit=limit, duration=duration, quiet=False, most_in_a_day=1000
+        ),
         deadline=in_time(),
     )
 
 
-def finish_sms(store: Store, leased: LeasedMessage, outcome: Sent | TryLater | Refused) -> None:
+def finish_sms(store: Store, leased: LeasedMessage, outcome: Sent | TryLater | Unsure | Refused) -> None:
     store.write(
         Caller(CallerKind.ADAPTER, "sms"),
         lambda transaction: finish_message(transaction, "SMS", leased.id, leased.lease_token, outcome),

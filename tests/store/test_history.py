@@ -12,7 +12,7 @@ from server.domain.identifiers import PersonIdentifier
 from server.domain.outcome import Sent
 from server.domain.person import DeletionReason
 from server.store.history import HistoryEntry, list_history
-from server.store.messages import finish_message
+from server.store.message_outcomes import finish_message
 from server.store.store import Store
 from server.store.transaction import Transaction
 from tests import people

@@ -8,7 +8,8 @@ import pytest
 
 from server.domain.errors import Reason
 from server.domain.outcome import Refused, Sent, TryLater
-from server.store.messages import LeasedMessage, finish_message, record_receipt
+from server.store.message_outcomes import finish_message, record_receipt
+from server.store.messages import LeasedMessage
 from server.store.store import Store
 from tests.store.steps import (
     ADMINISTRATOR,

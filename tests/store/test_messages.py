@@ -120,11 +120,11 @@ def test_a_newer_choice_leaves_what_is_leased_or_finished_as_it_is(
     assert message_states(store) == [("QUEUED", None), *before]
 
 
-def test_a_choice_of_a_person_without_mobile_is_recorded_as_suppressed(store: Store) -> None:
+def test_a_choice_of_a_person_without_mobile_is_told_by_email(store: Store) -> None:
     register(store, OLA, mobile=None)
     choose(store, OLA, DIGIPOST)
-    assert message_states(store) == [("SUPPRESSED", "NO_MOBILE")]
     assert lease_sms(store) == []
+    assert [message.recipient for message in steps.lease_messages_of(store, "EMAIL")] == ["ola@example.com"]
 
 
 def test_a_message_goes_to_the_mobile_of_the_moment_of_the_lease_even_an_expired_one(
@@ -134,18 +134,27 @@ def test_a_message_goes_to_the_mobile_of_the_moment_of_the_lease_even_an_expired
     choose(store, OLA, DIGIPOST)
     write(store, OLA, lambda person: person.update_contact(NOW, {MOBILE: "+4741234567"}))
     database.execute("UPDATE person SET mobile_updated_time = now() - interval '10 years'")
-    assert [message.recipient for message in lease_sms(store)] == ["+4741234567"]
+    assert {message.kind: message.recipient for message in lease_sms(store)} == {
+        "MAILBOX_CHOSEN": "+4741234567",
+        "CONTACT_CHANGED": "+4791234567",
+    }
 
 
-@pytest.mark.parametrize("forget", [_delete, _remove_mobile])
-def test_what_is_queued_when_the_mobile_goes_is_suppressed(
-    store: Store, forget: Callable[[Store], None]
-) -> None:
+def test_what_is_queued_when_the_person_is_deleted_is_suppressed(store: Store) -> None:
     register(store, OLA)
     choose(store, OLA, DIGIPOST)
-    forget(store)
+    _delete(store)
     assert lease_sms(store) == []
-    assert message_states(store) == [("SUPPRESSED", "NO_MOBILE")]
+    assert message_states(store) == [("SUPPRESSED", "NO_CONTACT")]
+
+
+def test_what_is_queued_when_the_mobile_goes_is_told_by_email(store: Store) -> None:
+    register(store, OLA)
+    choose(store, OLA, DIGIPOST)
+    _remove_mobile(store)
+    assert [message.kind for message in lease_sms(store)] == ["CONTACT_CHANGED"]
+    [moved] = steps.lease_messages_of(store, "EMAIL")
+    assert (moved.kind, moved.recipient) == ("MAILBOX_CHOSEN", "ola@example.com")
 
 
 @pytest.mark.parametrize("forget", [_delete, _remove_mobile])
@@ -155,8 +164,11 @@ def test_the_recipient_of_what_was_sent_is_erased_with_the_mobile(
     finish_sms(store, leased, SENT)
     assert _recipients(database) == ["+4791234567"]
     forget(store)
+    for told in lease_sms(store):
+        assert told.kind == "CONTACT_CHANGED"
+        finish_sms(store, told, SENT)
     assert _recipients(database) == []
-    assert message_states(store) == [("SENT", None)]
+    assert message_states(store)[-1] == ("SENT", None)
 
 
 @pytest.mark.parametrize("outcome", [SENT, TryLater(AT_ONCE, "HTTP_503"), Refused("HTTP_400")])
@@ -197,7 +209,7 @@ def test_a_lease_that_races_with_the_deletion_keeps_no_recipient(
 
     assert _recipients(database) == []
     lease_sms(store)
-    assert message_states(store) == [("SUPPRESSED", "NO_MOBILE")] * len(persons)
+    assert message_states(store) == [("SUPPRESSED", "NO_CONTACT")] * len(persons)
 
 
 def test_many_adapters_at_once_share_the_messages_without_one_going_to_two(store: Store) -> None:
@@ -213,4 +225,4 @@ def test_many_adapters_at_once_share_the_messages_without_one_going_to_two(store
         return found
 
     leased = [each for found in steps.together(*[lease_all] * 4) for each in found] + lease_all()
-    assert sorted(each.identifier for each in leased) == sorted(persons)
+    assert sorted(str(each.identifier) for each in leased) == sorted(persons)

@@ -14,7 +14,16 @@ from krr.v1.citizen_service_pb2_grpc import CitizenServiceStub
 from krr_cli.pages import collect_pages
 from krr_cli.person import contact, mailbox, standing
 from krr_cli.register import DEFAULT_REGISTER, AsJson, Register, RequestId, connected, request_id_or_new
-from krr_cli.show import name, operator_name, operator_number, print_json, print_table, print_write, time
+from krr_cli.show import (
+    again,
+    name,
+    operator_name,
+    operator_number,
+    print_json,
+    print_table,
+    print_write,
+    time,
+)
 
 app = typer.Typer()
 
@@ -28,6 +37,11 @@ Expected = Annotated[
         show_default=False,
     ),
 ]
+
+
+class Point(StrEnum):
+    EMAIL = "email"
+    MOBILE = "mobile"
 
 
 class Language(StrEnum):
@@ -153,6 +167,50 @@ def confirm_contact(
 
 
 @app.command()
+def send_code(
+    identifier: Identifier,
+    point: Point,
+    request_id: RequestId = None,
+    register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
+) -> None:
+    """Have a one-time code sent to the e-mail or mobile."""
+    request = pb.SendVerificationCodeRequest(
+        request_id=request_id_or_new(request_id), identifier=identifier, contact_kind=_contact_kind(point)
+    )
+    with _citizen(register, identifier) as service:
+        answer = service.SendVerificationCode(request)
+    if as_json:
+        print_json(answer)
+        return
+    minutes = answer.code_lifetime.ToSeconds() // 60
+    typer.echo(
+        f"a code is on its way, good for {minutes} minutes; "
+        f"another one after {answer.resend_after.ToSeconds()} seconds{again(answer.duplicate)}"
+    )
+
+
+@app.command()
+def verify_contact(
+    identifier: Identifier,
+    point: Point,
+    code: Annotated[str, typer.Argument(help="The six digits.")],
+    request_id: RequestId = None,
+    register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
+) -> None:
+    """Prove by a one-time code that the e-mail or mobile is one's own."""
+    request = pb.VerifyContactRequest(
+        request_id=request_id_or_new(request_id),
+        identifier=identifier,
+        contact_kind=_contact_kind(point),
+        code=code,
+    )
+    with _citizen(register, identifier) as service:
+        print_write(service.VerifyContact(request).answer, as_json)
+
+
+@app.command()
 def set_language(
     identifier: Identifier,
     language: Language,
@@ -254,6 +312,10 @@ def _citizen(register: str, identifier: str) -> Iterator[CitizenServiceStub]:
 
 def _language(language: Language) -> person_pb2.Language.ValueType:
     return person_pb2.Language.Value(f"LANGUAGE_{language.upper()}")
+
+
+def _contact_kind(point: Point) -> person_pb2.ContactKind.ValueType:
+    return person_pb2.ContactKind.Value(f"CONTACT_KIND_{point.name}")
 
 
 def _history_row(entry: pb.HistoryEntry) -> list[str]:

@@ -2,8 +2,11 @@
 
 from alembic import context
 
+from server.store.message_tables import message
 from server.store.sweep_tables import sweep
 
+# One, of which each module of tables has a part.
+assert message.metadata is sweep.metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=sweep.metadata,

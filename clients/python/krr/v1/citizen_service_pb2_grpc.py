@@ -153,7 +153,7 @@ class CitizenServiceServicer(object):
     def SendVerificationCode(self, request, context):
         """Sends a one-time code to a contact point of the person: six digits that are good for ten
         minutes and five tries. CONTACT_MISSING where there is no such contact point, CODE_TOO_SOON
-        within a minute of the last one or after five in 24 hours.
+        within a minute of the last one, or after five codes or twenty wrong tries in 24 hours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,8 +161,8 @@ class CitizenServiceServicer(object):
 
     def VerifyContact(self, request, context):
         """Proves by the code that the person holds the contact point: its validated time is set.
-        CODE_WRONG, or CODE_EXPIRED where no code waits for it. A wrong code counts once for a
-        request_id; a second try takes another one.
+        CODE_WRONG, CODE_EXPIRED where no code waits for it, or CONTACT_MISSING where there is no such
+        contact point. A wrong code counts once for a request_id; a second try takes another one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,12 +59,12 @@ class CitizenServiceStub:
     SendVerificationCode: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.SendVerificationCodeRequest, _citizen_service_pb2.SendVerificationCodeResponse]
     """Sends a one-time code to a contact point of the person: six digits that are good for ten
     minutes and five tries. CONTACT_MISSING where there is no such contact point, CODE_TOO_SOON
-    within a minute of the last one or after five in 24 hours.
+    within a minute of the last one, or after five codes or twenty wrong tries in 24 hours.
     """
     VerifyContact: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.VerifyContactRequest, _citizen_service_pb2.VerifyContactResponse]
     """Proves by the code that the person holds the contact point: its validated time is set.
-    CODE_WRONG, or CODE_EXPIRED where no code waits for it. A wrong code counts once for a
-    request_id; a second try takes another one.
+    CODE_WRONG, CODE_EXPIRED where no code waits for it, or CONTACT_MISSING where there is no such
+    contact point. A wrong code counts once for a request_id; a second try takes another one.
     """
     SetLanguage: _grpc.UnaryUnaryMultiCallable[_citizen_service_pb2.SetLanguageRequest, _citizen_service_pb2.SetLanguageResponse]
     """Chooses the language of messages."""
@@ -118,12 +118,12 @@ class CitizenServiceAsyncStub(CitizenServiceStub):
     SendVerificationCode: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.SendVerificationCodeRequest, _citizen_service_pb2.SendVerificationCodeResponse]  # type: ignore[assignment]
     """Sends a one-time code to a contact point of the person: six digits that are good for ten
     minutes and five tries. CONTACT_MISSING where there is no such contact point, CODE_TOO_SOON
-    within a minute of the last one or after five in 24 hours.
+    within a minute of the last one, or after five codes or twenty wrong tries in 24 hours.
     """
     VerifyContact: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.VerifyContactRequest, _citizen_service_pb2.VerifyContactResponse]  # type: ignore[assignment]
     """Proves by the code that the person holds the contact point: its validated time is set.
-    CODE_WRONG, or CODE_EXPIRED where no code waits for it. A wrong code counts once for a
-    request_id; a second try takes another one.
+    CODE_WRONG, CODE_EXPIRED where no code waits for it, or CONTACT_MISSING where there is no such
+    contact point. A wrong code counts once for a request_id; a second try takes another one.
     """
     SetLanguage: _aio.UnaryUnaryMultiCallable[_citizen_service_pb2.SetLanguageRequest, _citizen_service_pb2.SetLanguageResponse]  # type: ignore[assignment]
     """Chooses the language of messages."""
@@ -204,7 +204,7 @@ class CitizenServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_citizen_service_pb2.SendVerificationCodeResponse, _abc.Awaitable[_citizen_service_pb2.SendVerificationCodeResponse]]:
         """Sends a one-time code to a contact point of the person: six digits that are good for ten
         minutes and five tries. CONTACT_MISSING where there is no such contact point, CODE_TOO_SOON
-        within a minute of the last one or after five in 24 hours.
+        within a minute of the last one, or after five codes or twenty wrong tries in 24 hours.
         """
 
     @_abc_1.abstractmethod
@@ -214,8 +214,8 @@ class CitizenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_citizen_service_pb2.VerifyContactResponse, _abc.Awaitable[_citizen_service_pb2.VerifyContactResponse]]:
         """Proves by the code that the person holds the contact point: its validated time is set.
-        CODE_WRONG, or CODE_EXPIRED where no code waits for it. A wrong code counts once for a
-        request_id; a second try takes another one.
+        CODE_WRONG, CODE_EXPIRED where no code waits for it, or CONTACT_MISSING where there is no such
+        contact point. A wrong code counts once for a request_id; a second try takes another one.
         """
 
     @_abc_1.abstractmethod

@@ -69,13 +69,9 @@ class _MessageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageKi
     MESSAGE_KIND_CONTACT_EXPIRED: _MessageKind.ValueType  # 5
     """"Public bodies use your contact info for notices no more, since this day; confirm it." """
     MESSAGE_KIND_SHARED_CONTACT_NOTICE: _MessageKind.ValueType  # 6
-    """To an organisation, or whoever reads the address or number that many persons share: stop
-    entering it for others. It names nobody.
-    """
+    """To an organisation, or who reads what many persons share: enter it for others no more."""
     MESSAGE_KIND_SHARED_CONTACT_LETTER: _MessageKind.ValueType  # 7
-    """The letter to each person with a shared address or number: give one that you alone use
-    before this day, or your contact info is deleted.
-    """
+    """The letter: give one that you alone use by this day, or it is deleted."""
 
 class MessageKind(_MessageKind, metaclass=_MessageKindEnumTypeWrapper):
     """What a message says."""
@@ -93,13 +89,9 @@ MESSAGE_KIND_CONTACT_REMINDER: MessageKind.ValueType  # 4
 MESSAGE_KIND_CONTACT_EXPIRED: MessageKind.ValueType  # 5
 """"Public bodies use your contact info for notices no more, since this day; confirm it." """
 MESSAGE_KIND_SHARED_CONTACT_NOTICE: MessageKind.ValueType  # 6
-"""To an organisation, or whoever reads the address or number that many persons share: stop
-entering it for others. It names nobody.
-"""
+"""To an organisation, or who reads what many persons share: enter it for others no more."""
 MESSAGE_KIND_SHARED_CONTACT_LETTER: MessageKind.ValueType  # 7
-"""The letter to each person with a shared address or number: give one that you alone use
-before this day, or your contact info is deleted.
-"""
+"""The letter: give one that you alone use by this day, or it is deleted."""
 Global___MessageKind: _TypeAlias = MessageKind  # noqa: Y015
 
 class _CostClass:
@@ -797,9 +789,7 @@ class Message(_message.Message):
     operator_name: _builtins.str
     """Of MAILBOX_CHOSEN: name of the operator that was chosen, such as "Digipost"."""
     synthetic_person: _builtins.bool
-    """True where the person is synthetic, or the recipient comes from a register of synthetic
-    persons: it must not leave through a gateway that reaches real people.
-    """
+    """True where it is about synthetic persons: no gateway that reaches real people may have it."""
     receipt_token: _builtins.str
     """Unguessable part of the address to which the gateway sends receipts."""
     failed_attempts: _builtins.int
@@ -807,17 +797,15 @@ class Message(_message.Message):
     trace_parent: _builtins.str
     """Trace context of the call that caused it (W3C traceparent), for a span link; may be empty."""
     verification_code: _builtins.str
-    """Of VERIFICATION_CODE: the code, six digits."""
+    """Of VERIFICATION_CODE: the six digits."""
     contact_kind: _person_pb2.ContactKind.ValueType
-    """Of CONTACT_CHANGED: which kind was replaced or removed. Of SHARED_CONTACT_LETTER: which
-    kind is shared; unspecified where both are. Else unspecified.
+    """Of CONTACT_CHANGED, VERIFICATION_CODE and SHARED_CONTACT_LETTER: which kind it is about;
+    unspecified for a letter about both, and else.
     """
     deadline_date: _builtins.str
-    """Of CONTACT_REMINDER, CONTACT_EXPIRED and the clean-up's messages: the day that the text
-    names, Norwegian calendar, YYYY-MM-DD; else empty.
-    """
+    """Of reminders and the clean-up's messages: the day that the text names, YYYY-MM-DD."""
     case_count: _builtins.int
-    """Of SHARED_CONTACT_NOTICE: how many shared addresses and numbers of the recipient it is about."""
+    """Of SHARED_CONTACT_NOTICE: how many shared values of the recipient it is about."""
     identifier: _builtins.str
     """Of a letter: the person's identifier, for asking the population register; else empty."""
     @_builtins.property

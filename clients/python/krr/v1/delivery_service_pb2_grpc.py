@@ -129,9 +129,8 @@ class DeliveryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RecordReceipt(self, request, context):
-        """Records a gateway's receipt. It may come before FinishMessage, late, or again; the
-        first final one counts. UNKNOWN_RECEIPT for a token that was never given out. One that names
-        a gateway's id which FinishMessage has not told yet is kept for three days and counts then.
+        """Records a gateway's receipt. It may come before FinishMessage, late, or again; the first final
+        one counts. UNKNOWN_RECEIPT for a token never given out; a gateway's id is kept for three days.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,9 +59,8 @@ class DeliveryServiceStub:
     FinishMessage: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.FinishMessageRequest, _delivery_service_pb2.FinishMessageResponse]
     """Says what became of a leased message. LEASE_LOST as above."""
     RecordReceipt: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.RecordReceiptRequest, _delivery_service_pb2.RecordReceiptResponse]
-    """Records a gateway's receipt. It may come before FinishMessage, late, or again; the
-    first final one counts. UNKNOWN_RECEIPT for a token that was never given out. One that names
-    a gateway's id which FinishMessage has not told yet is kept for three days and counts then.
+    """Records a gateway's receipt. It may come before FinishMessage, late, or again; the first final
+    one counts. UNKNOWN_RECEIPT for a token never given out; a gateway's id is kept for three days.
     """
 
 @_typing.type_check_only
@@ -95,9 +94,8 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     FinishMessage: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.FinishMessageRequest, _delivery_service_pb2.FinishMessageResponse]  # type: ignore[assignment]
     """Says what became of a leased message. LEASE_LOST as above."""
     RecordReceipt: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.RecordReceiptRequest, _delivery_service_pb2.RecordReceiptResponse]  # type: ignore[assignment]
-    """Records a gateway's receipt. It may come before FinishMessage, late, or again; the
-    first final one counts. UNKNOWN_RECEIPT for a token that was never given out. One that names
-    a gateway's id which FinishMessage has not told yet is kept for three days and counts then.
+    """Records a gateway's receipt. It may come before FinishMessage, late, or again; the first final
+    one counts. UNKNOWN_RECEIPT for a token never given out; a gateway's id is kept for three days.
     """
 
 class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -170,9 +168,8 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_service_pb2.RecordReceiptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_service_pb2.RecordReceiptResponse, _abc.Awaitable[_delivery_service_pb2.RecordReceiptResponse]]:
-        """Records a gateway's receipt. It may come before FinishMessage, late, or again; the
-        first final one counts. UNKNOWN_RECEIPT for a token that was never given out. One that names
-        a gateway's id which FinishMessage has not told yet is kept for three days and counts then.
+        """Records a gateway's receipt. It may come before FinishMessage, late, or again; the first final
+        one counts. UNKNOWN_RECEIPT for a token never given out; a gateway's id is kept for three days.
         """
 
 def add_DeliveryServiceServicer_to_server(servicer: DeliveryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
