@@ -59,8 +59,10 @@ from server.encoded_person import encode_person
 from server.epoch_watch import EpochWatch
 from server.feed import Feed
 from server.health import DatabaseHealth, Health
+from server.jobs.background import Background
 from server.jobs.encode_persons import encode_persons
 from server.jobs.recount_shared_contact import recount_shared_contact
+from server.jobs.remind_stale_contact import StaleContactReminders
 from server.jobs.watch_certificates import CertificateWatch
 from server.mailbox_operator_service import MailboxOperatorService
 from server.register_service import RegisterService
@@ -139,9 +141,9 @@ class Server:
         self._store = Store(
             settings.database_url,
             encode_person,
-            # One each for the calls, for the counter, for tidying and for the two jobs, and some for
-            # the streams: they read or write now and then.
-            connections=settings.worker_threads + 4 + _STREAM_CONNECTIONS,
+            # One each for the calls, for the counter, for tidying and for the jobs, and some for the
+            # streams: they read or write now and then.
+            connections=settings.worker_threads + 6 + _STREAM_CONNECTIONS,
             require_durable=not settings.test_accept_unsafe_postgresql,
         )
         self._accept_synthetic = settings.synthetic_identifiers
@@ -152,7 +154,12 @@ class Server:
         )
         self._epoch_watch = EpochWatch(self._store, witness, standing, give_up)
         self._counter = ChangeCounter(self._epoch_watch.read)
-        self._jobs = (recount_shared_contact(self._store, _now), encode_persons(self._store))
+        self._jobs: list[Background] = [
+            recount_shared_contact(self._store, _now),
+            encode_persons(self._store),
+        ]
+        if settings.reminders:
+            self._jobs.append(StaleContactReminders(self._store, _now, settings.reminder_steps).background)
         self._certificates = CertificateWatch(self._store, _now)
         self._streams = Streams(settings.max_streams, settings.stream_stall_seconds)
         self._server = grpc.server(
@@ -174,7 +181,8 @@ class Server:
         except RuntimeError:
             raise OSError(f"cannot listen on {settings.listen}: is another server there?") from None
         self._health = DatabaseHealth(self._counter, health, names)
-        for part in (self._counter, self._streams, self._health, *self._jobs, self._server):
+        parts: list[Any] = [self._counter, self._streams, self._health, *self._jobs, self._server]
+        for part in parts:
             part.start()
 
     def _add_services(self, settings: Settings) -> None:
@@ -205,7 +213,10 @@ class Server:
                     settings.messages_per_day,
                 ),
             ),
-            (admin_service_pb2_grpc.add_AdminServiceServicer_to_server, AdminService(*shared)),
+            (
+                admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
+                AdminService(*shared, settings.reminder_steps),
+            ),
         ]
         for add_to_server, service in services:
             add_to_server(service, self._server)

@@ -67,6 +67,7 @@ POLICY: Mapping[str, frozenset[CallerKind]] = {
     "krr.v1.AdminService/AddCertificate": _ADMINISTRATOR,
     "krr.v1.AdminService/RetireCertificate": _ADMINISTRATOR,
     "krr.v1.AdminService/ListCertificates": _ADMINISTRATOR,
+    "krr.v1.AdminService/RemindStaleContact": _ADMINISTRATOR,
     "krr.v1.AdminService/StartSweep": _ADMINISTRATOR,
     "krr.v1.AdminService/EndSweep": _ADMINISTRATOR,
     "krr.v1.AdminService/GetSweep": _ADMINISTRATOR,

@@ -1,33 +1,32 @@
 """AdminService: what the register's own staff does."""
 
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from krr.v1 import admin_service_pb2 as pb
 from krr.v1 import (
     certificate_pb2,
-    delivery_service_pb2,
+    message_record_pb2,
     person_import_pb2,
     person_pb2,
+    reminder_pb2,
     statistics_pb2,
     sweep_pb2,
 )
 
-from server import certificates, sweeps, translate
+from server import certificates, message_record, reminders, sweeps, translate
 from server.call import Call
 from server.domain.change import Change
 from server.domain.errors import InvalidValue, Reason
 from server.domain.identifiers import PersonIdentifier
-from server.domain.person import DeletionReason, Language
+from server.domain.person import DeletionReason
 from server.domain.rules import MAX_BATCH
 from server.loaded_person import LoadedPersons, staged_time
 from server.person_import import import_id_from, import_persons, import_to, rejection_to
-from server.store import deliveries, messages, person_import
+from server.store import deliveries, person_import
 from server.store.deliveries import DeliveryRow
-from server.store.messages import MessageRow
 from server.store.person_staging import load_new
 from server.store.statistics import count_all
 from server.store.store import Store
@@ -43,12 +42,16 @@ _MOST_SECONDS_TO_COUNT = 60.0
 
 @dataclass(frozen=True)
 class AdminService:
-    """One method for each RPC of admin_service.proto, in its order."""
+    """One method for each RPC of admin_service.proto, in its order.
+
+    reminder_steps: after how many months without word persons are reminded, rising.
+    """
 
     store: Store
     tokens: Tokens
     now: Callable[[], datetime]
     parse_identifier: Callable[[str], PersonIdentifier]
+    reminder_steps: Sequence[int]
 
     def LoadPersons(self, request: pb.LoadPersonsRequest, call: Call) -> pb.LoadPersonsResponse:
         translate.batch_size_in("persons", len(request.persons), MAX_BATCH)
@@ -156,42 +159,15 @@ class AdminService:
         )
         return pb.RetryDeliveriesResponse(retried_count=answer.affected_count, duplicate=answer.duplicate)
 
-    def ListMessages(self, request: pb.ListMessagesRequest, call: Call) -> pb.ListMessagesResponse:
-        page_size = translate.count_from(
-            "page_size", request.page_size, most=MAX_BATCH, default=_DEFAULT_PAGE
-        )
-        before = self.tokens.read_page(request.page_token)
-        if request.state not in pb.MessageState.values():
-            raise InvalidValue(Reason.INVALID_FIELD, "state", "a state of the contract")
-        all_states = request.state == pb.MESSAGE_STATE_UNSPECIFIED
-        state = "" if all_states else pb.MessageState.Name(request.state).removeprefix("MESSAGE_STATE_")
-        rows = self.store.read(
-            lambda reader: messages.list_messages(
-                reader,
-                state=state,
-                change_number=request.change_number,
-                before=_LAST if before is None else before,
-                limit=page_size,
-            ),
-            deadline=call.deadline,
-        )
-        return pb.ListMessagesResponse(
-            messages=[_message_to(row) for row in rows],
-            next_page_token=self.tokens.page(rows[-1].number) if len(rows) == page_size else "",
-        )
+    def ListMessages(
+        self, request: message_record_pb2.ListMessagesRequest, call: Call
+    ) -> message_record_pb2.ListMessagesResponse:
+        return message_record.list_messages(request, self.store, self.tokens, call)
 
-    def RetryMessages(self, request: pb.RetryMessagesRequest, call: Call) -> pb.RetryMessagesResponse:
-        translate.batch_size_in("message_ids", len(request.message_ids), MAX_BATCH)
-        ids: list[uuid.UUID] = [
-            translate.uuid_from(f"message_ids[{i}]", each) for i, each in enumerate(request.message_ids)
-        ]
-        answer = self.store.write(
-            call.caller,
-            lambda transaction: Answer("RETRIED", affected_count=messages.retry_messages(transaction, ids)),
-            deadline=call.deadline,
-            request=translate.write_request(request, request.request_id),
-        )
-        return pb.RetryMessagesResponse(retried_count=answer.affected_count, duplicate=answer.duplicate)
+    def RetryMessages(
+        self, request: message_record_pb2.RetryMessagesRequest, call: Call
+    ) -> message_record_pb2.RetryMessagesResponse:
+        return message_record.retry_messages(request, self.store, call)
 
     def ImportPersons(
         self, requests: Iterator[pb.ImportPersonsRequest], call: Call
@@ -292,6 +268,13 @@ class AdminService:
     ) -> sweep_pb2.ListDifferencesResponse:
         return sweeps.list_differences(request, self.store, self.tokens, call)
 
+    def RemindStaleContact(
+        self, request: reminder_pb2.RemindStaleContactRequest, call: Call
+    ) -> reminder_pb2.RemindStaleContactResponse:
+        return reminders.remind_stale_contact(
+            request, self.store, self.tokens, call, self.now(), self.reminder_steps
+        )
+
     def _write(
         self,
         request: pb.ReplaceIdentifierRequest | pb.AdminServiceDeletePersonRequest,
@@ -322,26 +305,4 @@ def _delivery_to(row: DeliveryRow) -> pb.DeliveryStatus:
         created_time=translate.time_to(row.created_time),
         not_before_time=translate.time_to(row.not_before_time),
         trace_id=trace_id_of(row.trace_parent),
-    )
-
-
-def _message_to(row: MessageRow) -> pb.MessageStatus:
-    return pb.MessageStatus(
-        message_id=str(row.id),
-        kind=delivery_service_pb2.MessageKind.Value(f"MESSAGE_KIND_{row.kind}"),
-        channel=delivery_service_pb2.Channel.Value(f"CHANNEL_{row.channel}"),
-        language=translate.language_to(Language(row.language)),
-        operator_name=row.operator_name,
-        state=pb.MessageState.Value(f"MESSAGE_STATE_{row.state}"),
-        reason_code=row.reason_code or "",
-        change_number=row.change_number,
-        failed_attempts=row.failed_attempts,
-        gateway=row.gateway or "",
-        created_time=translate.time_to(row.created_time),
-        sent_time=translate.time_to(row.sent_time),
-        delivered_time=translate.time_to(row.delivered_time),
-        trace_id=trace_id_of(row.trace_parent),
-        parts=row.parts,
-        cost_class=delivery_service_pb2.CostClass.Value(f"COST_CLASS_{row.cost_class or 'UNSPECIFIED'}"),
-        expires_time=translate.time_to(row.expires_time),
     )

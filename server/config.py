@@ -4,13 +4,15 @@ import ipaddress
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.domain.errors import InvalidValue
 from server.domain.identifiers import parse_organisation_number
+
+MOST_STEP_MONTHS = 60
 
 
 class MailboxOperator(BaseModel):
@@ -54,11 +56,14 @@ class Settings(BaseSettings):
     quiet_hours: hours by Norway's clocks in which only messages are sent that somebody waits for or must
         know at once: from the first to before the second, such as 21-8; empty for none.
     messages_per_day: how many messages one person is sent in 24 hours at most, codes not counted.
+    reminders: whether the register reminds persons once a day to confirm contact info, without being
+        told to by `krr remind`.
+    reminder_steps: after how many months without word, such as 16,18.
     processes: servers that share the port, each pinned to a core; a caller's connection stays with
         one of them. Threads, streams, connections to the database and health are each one's own. 1
         pins the one server. Without it there is one, not pinned.
     worker_threads: calls served at the same time. Connections to the database: at most twice as
-        many and 20 more, for each process; PostgreSQL's max_connections must allow for all.
+        many and 22 more, for each process; PostgreSQL's max_connections must allow for all.
     max_streams: callers who watch, wait or stream at the same time; each holds a thread.
     stream_stall_seconds: a stream whose caller neither sends nor takes for so long is cut off.
     witness_file: outlives the database and knows how far it was served; see server/witness.py.
@@ -77,6 +82,8 @@ class Settings(BaseSettings):
     sweep_days: float = Field(default=30, ge=0, le=365)
     quiet_hours: str = Field(default="21-8", pattern="^(([01]?[0-9]|2[0-3])-([01]?[0-9]|2[0-3]))?$")
     messages_per_day: int = Field(default=20, ge=1)
+    reminders: bool = True
+    reminder_steps: Annotated[tuple[int, ...], NoDecode] = (16, 18)
     processes: int | None = Field(default=None, ge=1, le=64)
     worker_threads: int = Field(default=16, ge=2, le=100)
     max_streams: int = Field(default=200, ge=1, le=2000)
@@ -98,6 +105,22 @@ class Settings(BaseSettings):
         """The first and the second of quiet_hours."""
         begins, _, ends = self.quiet_hours.partition("-")
         return (int(begins), int(ends)) if ends else None
+
+    @field_validator("reminder_steps", mode="before")
+    @classmethod
+    def _split(cls, steps: object) -> object:
+        return steps.split(",") if isinstance(steps, str) else steps
+
+    @field_validator("reminder_steps")
+    @classmethod
+    def _rising(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if (
+            not steps
+            or list(steps) != sorted(set(steps))
+            or not 1 <= steps[0] <= steps[-1] <= MOST_STEP_MONTHS
+        ):
+            raise ValueError(f"months from 1 to {MOST_STEP_MONTHS}, rising, such as 16,18")
+        return steps
 
     @field_validator("processes")
     @classmethod

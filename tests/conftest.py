@@ -84,6 +84,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         sweep_days=0,
         # Tests run at any hour, and do in a second what a person does in a year.
         quiet_hours="",
+        reminders=False,
         messages_per_day=1000,
     )
 

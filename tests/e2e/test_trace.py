@@ -13,6 +13,7 @@ import pytest
 from krr.v1 import admin_service_pb2 as admin
 from krr.v1 import citizen_service_pb2 as citizen
 from krr.v1 import mailbox_operator_service_pb2 as operator
+from krr.v1 import message_record_pb2
 from krr_cli.__main__ import app
 from typer.testing import CliRunner
 
@@ -89,14 +90,14 @@ def _report(parts: Parts) -> None:
         )
 
 
-def _delivered_message(parts: Parts) -> admin.MessageStatus:
+def _delivered_message(parts: Parts) -> message_record_pb2.MessageStatus:
     ends = time.monotonic() + 20
     with _calling(parts, "administrator/test") as register:
         staff = register.as_administrator()
         while time.monotonic() < ends:
             waiting = staff.ListDeliveries(admin.ListDeliveriesRequest()).deliveries
-            [message] = staff.ListMessages(admin.ListMessagesRequest()).messages
-            if message.state == admin.MESSAGE_STATE_DELIVERED and not waiting:
+            [message] = staff.ListMessages(message_record_pb2.ListMessagesRequest()).messages
+            if message.state == message_record_pb2.MESSAGE_STATE_DELIVERED and not waiting:
                 return message
             time.sleep(0.1)
     raise AssertionError("the SMS never arrived")

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from krr.v1 import admin_service_pb2 as pb
-from krr.v1 import citizen_service_pb2, delivery_service_pb2, person_pb2, register_service_pb2
+from krr.v1 import (
+    citizen_service_pb2,
+    delivery_service_pb2,
+    message_record_pb2,
+    person_pb2,
+    register_service_pb2,
+)
 from krr_client import RegisterError
 from psycopg import Connection
 
@@ -77,8 +83,8 @@ def lease_sms(register: Register) -> list[delivery_service_pb2.Message]:
     return list(register.as_adapter("sms").LeaseMessages(request).messages)
 
 
-def list_messages(register: Register) -> list[pb.MessageStatus]:
-    return list(register.as_administrator().ListMessages(pb.ListMessagesRequest()).messages)
+def list_messages(register: Register) -> list[message_record_pb2.MessageStatus]:
+    return list(register.as_administrator().ListMessages(message_record_pb2.ListMessagesRequest()).messages)
 
 
 def told(register: Register, adapter: str) -> dict[str, bool]:
@@ -195,7 +201,7 @@ def test_a_message_under_way_keeps_its_lease_and_its_recipient_until_the_person_
     recipients = "SELECT recipient FROM message"
     assert database.execute(recipients).fetchall() == [(MOBILE.value,)]
     [status] = list_messages(register)
-    assert status.state == pb.MESSAGE_STATE_SENT
+    assert status.state == message_record_pb2.MESSAGE_STATE_SENT
     write(register, "DeletePerson", NIELS)
     assert database.execute(recipients).fetchall() == [(None,)]
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from krr.v1 import admin_service_pb2, delivery_service_pb2
+from krr.v1 import admin_service_pb2, delivery_service_pb2, message_record_pb2
 from krr.v1 import citizen_service_pb2 as pb
 from krr_client import RegisterError
 from psycopg import Connection
@@ -157,6 +157,8 @@ def test_a_later_code_ends_the_earlier_one_which_then_is_wrong(
     let_pass(database, A_MINUTE)
     send(register)
     second = read_code(register)
+    ended = database.execute("SELECT ended_time IS NOT NULL FROM verification_code ORDER BY created_time")
+    assert ended.fetchall() == [(True,), (False,)]
     assert why_not(register, first) == "CODE_WRONG"
     assert verify(register, second).result == CHANGED
 
@@ -243,7 +245,7 @@ def test_whoever_reserved_may_prove_contact_info_too(register: Register) -> None
 def test_staff_cannot_have_a_code_sent_again(register: Register) -> None:
     send(register)
     [message] = lease(register, "sms")
-    retry = admin_service_pb2.RetryMessagesRequest(request_id=request_id(), message_ids=[message.message_id])
+    retry = message_record_pb2.RetryMessagesRequest(request_id=request_id(), message_ids=[message.message_id])
     assert register.as_administrator().RetryMessages(retry).retried_count == 0
 
 

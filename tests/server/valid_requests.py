@@ -9,15 +9,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from krr.v1 import (
     admin_service_pb2,
     certificate_pb2,
-    citizen_service_pb2,
     delivery_service_pb2,
     mailbox_event_pb2,
     mailbox_operator_service_pb2,
+    message_record_pb2,
     person_import_pb2,
     person_pb2,
     register_service_pb2,
@@ -28,6 +27,7 @@ from tests.certificates import organisation_certificate
 from tests.people import DIGIPOST, EBOKS, KARI, NIELS, OLA, PUBLIC_BODY, register_request, request_id
 from tests.people import synthetic_identifiers as people
 from tests.server.rpcs import Rpcs
+from tests.server.valid_citizen_requests import valid_citizen_requests
 from tests.server.valid_sweep_requests import valid_sweep_requests
 
 LOG_IN_SERVICE = f"log-in-service/{PUBLIC_BODY}"
@@ -129,58 +129,13 @@ def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
     }
     return (
         valid
-        | _of_citizens(fresh, _code_to_kari(rpcs))
+        | {rpc: Valid(*valid) for rpc, valid in valid_citizen_requests(rpcs, fresh, LOG_IN_SERVICE).items()}
         | _of_operators(mailboxes.cursor)
         | _of_adapters(delivery, message)
         | _of_staff(delivery.delivery_id, message.message_id, _import_begun(rpcs))
         | _of_certificates(_print_certificate(rpcs))
         | {rpc: Valid(*valid) for rpc, valid in valid_sweep_requests(rpcs, ADMINISTRATOR).items()}
     )
-
-
-def _of_citizens(fresh: str, code: str) -> dict[str, Valid]:
-    pb = citizen_service_pb2
-    kari: dict[str, Any] = {
-        "request_id": request_id(),
-        "identifier": KARI,
-        # Ola's registration and choice came first, then Kari's registration and mailbox.
-        "expected_change_number": 4,
-    }
-    requests: dict[str, Any] = {
-        "GetPerson": pb.GetPersonRequest(identifier=OLA, at_least_as_fresh=fresh),
-        "UpdateContact": pb.UpdateContactRequest(
-            **kari,
-            update_mask=FieldMask(paths=["email", "mobile"]),
-            email="kari@example.com",
-            mobile="+4792345678",
-        ),
-        "ConfirmContact": pb.ConfirmContactRequest(**kari),
-        "SendVerificationCode": pb.SendVerificationCodeRequest(
-            request_id=request_id(), identifier=KARI, contact_kind=person_pb2.CONTACT_KIND_MOBILE
-        ),
-        "VerifyContact": pb.VerifyContactRequest(
-            request_id=request_id(),
-            identifier=KARI,
-            contact_kind=person_pb2.CONTACT_KIND_EMAIL,
-            code=code,
-        ),
-        "SetLanguage": pb.SetLanguageRequest(**kari, language=person_pb2.LANGUAGE_EN),
-        "Reserve": pb.ReserveRequest(**kari),
-        "CancelReservation": pb.CancelReservationRequest(**kari),
-        "ChooseMailbox": pb.ChooseMailboxRequest(**kari, operator_organisation_number=EBOKS),
-        "DeletePerson": pb.DeletePersonRequest(**kari),
-        "ListHistory": pb.ListHistoryRequest(identifier=KARI, page_size=10),
-    }
-    register = register_request(NIELS)
-    register.language = person_pb2.LANGUAGE_SE
-    register.expected_change_number = 0
-    return {
-        "CitizenService/RegisterPerson": Valid(LOG_IN_SERVICE, register),
-        **{
-            f"CitizenService/{name}": Valid(f"citizen/{request.identifier}", request)
-            for name, request in requests.items()
-        },
-    }
 
 
 def _of_operators(cursor: str) -> dict[str, Valid]:
@@ -288,8 +243,12 @@ def _of_staff(delivery_id: int, message_id: str, import_id: str) -> dict[str, Va
             adapter="eboks", state=pb.DELIVERY_STATE_WAITING, min_failed_attempts=0, page_size=10
         ),
         "RetryDeliveries": pb.RetryDeliveriesRequest(request_id=request_id(), delivery_ids=[delivery_id]),
-        "ListMessages": pb.ListMessagesRequest(state=pb.MESSAGE_STATE_QUEUED, change_number=2, page_size=10),
-        "RetryMessages": pb.RetryMessagesRequest(request_id=request_id(), message_ids=[message_id]),
+        "ListMessages": message_record_pb2.ListMessagesRequest(
+            state=message_record_pb2.MESSAGE_STATE_QUEUED, change_number=2, page_size=10
+        ),
+        "RetryMessages": message_record_pb2.RetryMessagesRequest(
+            request_id=request_id(), message_ids=[message_id]
+        ),
         "ImportPersons": pb.ImportPersonsRequest(
             import_id=request_id(), rows=[pb.ImportRow(row=1, person=imported)], last=True
         ),
@@ -348,18 +307,6 @@ def _kari_opens_a_mailbox_at_eboks(rpcs: Rpcs) -> None:
             event_id=request_id(), identifier=KARI, address="kari-nordmann-eboks"
         ),
     )
-
-
-def _code_to_kari(rpcs: Rpcs) -> str:
-    """The code that waits for Kari's e-mail."""
-    request = citizen_service_pb2.SendVerificationCodeRequest(
-        request_id=request_id(), identifier=KARI, contact_kind=person_pb2.CONTACT_KIND_EMAIL
-    )
-    _ok(rpcs, "CitizenService/SendVerificationCode", f"citizen/{KARI}", request)
-    pb = delivery_service_pb2
-    lease = pb.LeaseMessagesRequest(channel=pb.CHANNEL_EMAIL, max_messages=1, lease_duration=MINUTE)
-    leased = _ok(rpcs, "DeliveryService/LeaseMessages", "adapter/email", lease)
-    return str(leased.messages[0].verification_code)
 
 
 def _import_begun(rpcs: Rpcs) -> str:

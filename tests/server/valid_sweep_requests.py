@@ -4,6 +4,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from krr.v1 import delivery_service_pb2 as work
+from krr.v1 import reminder_pb2
 from krr.v1 import sweep_pb2 as pb
 
 from tests.certificates import organisation_certificate
@@ -27,6 +28,7 @@ def valid_sweep_requests(rpcs: Rpcs, administrator: str) -> dict[str, tuple[str,
         certificate=organisation_certificate(EBOKS),
     )
     of_staff = {
+        "RemindStaleContact": reminder_pb2.RemindStaleContactRequest(max_persons=10, dry_run=True),
         "StartSweep": pb.StartSweepRequest(
             request_id=request_id(), adapter="eboks", dry_run=True, max_repairs=20
         ),

@@ -21,6 +21,7 @@ from krr_cli import (
     operator_check,
     population,
     reconcile,
+    remind,
     sandbox,
     statistics,
     trace,
@@ -71,6 +72,7 @@ app.command()(statistics.stats)
 app.add_typer(administration.deliveries, name="deliveries")
 app.add_typer(administration.messages, name="messages")
 app.add_typer(certificates.app, name="certificates")
+app.command(help=remind.HELP)(remind.remind)
 app.add_typer(reconcile.app)
 app.add_typer(reconcile.sweeps, name="sweeps")
 app.add_typer(sandbox.app, name="sandbox")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 from krr.v1 import admin_service_pb2 as pb
-from krr.v1 import delivery_service_pb2, person_pb2
+from krr.v1 import delivery_service_pb2, message_record_pb2, person_pb2
 from krr.v1.admin_service_pb2_grpc import AdminServiceStub
 from rich.console import Console
 from rich.progress import Progress
@@ -203,11 +203,11 @@ def list_messages(
     as_json: AsJson = False,
 ) -> None:
     """List messages, newest first."""
-    wanted = pb.MessageState.Value(f"MESSAGE_STATE_{(state or 'unspecified').upper()}")
-    found = pb.ListMessagesResponse()
+    wanted = message_record_pb2.MessageState.Value(f"MESSAGE_STATE_{(state or 'unspecified').upper()}")
+    found = message_record_pb2.ListMessagesResponse()
 
     def add_page(admin: AdminServiceStub, size: int, token: str) -> str:
-        request = pb.ListMessagesRequest(
+        request = message_record_pb2.ListMessagesRequest(
             state=wanted, change_number=change_number, page_size=size, page_token=token
         )
         page = admin.ListMessages(request)
@@ -231,7 +231,9 @@ def retry_messages(
     as_json: AsJson = False,
 ) -> None:
     """Make queued, failed or suppressed messages due at once, under the same reference."""
-    request = pb.RetryMessagesRequest(request_id=request_id_or_new(request_id), message_ids=message_ids)
+    request = message_record_pb2.RetryMessagesRequest(
+        request_id=request_id_or_new(request_id), message_ids=message_ids
+    )
     with _admin(register) as admin:
         _show_retried(admin.RetryMessages(request), as_json)
 
@@ -242,7 +244,9 @@ def _admin(register: str) -> Iterator[AdminServiceStub]:
         yield AdminServiceStub(channel)
 
 
-def _show_retried(answer: pb.RetryDeliveriesResponse | pb.RetryMessagesResponse, as_json: bool) -> None:
+def _show_retried(
+    answer: pb.RetryDeliveriesResponse | message_record_pb2.RetryMessagesResponse, as_json: bool
+) -> None:
     if as_json:
         print_json(answer)
     else:
@@ -264,13 +268,13 @@ def _delivery_row(delivery: pb.DeliveryStatus) -> list[str]:
     ]
 
 
-def _message_row(message: pb.MessageStatus) -> list[str]:
+def _message_row(message: message_record_pb2.MessageStatus) -> list[str]:
     return [
         message.message_id,
         name(delivery_service_pb2.MessageKind, message.kind),
         message.operator_name,
         name(person_pb2.Language, message.language).lower(),
-        name(pb.MessageState, message.state),
+        name(message_record_pb2.MessageState, message.state),
         message.reason_code,
         str(message.change_number),
         time(message.created_time),

@@ -5,7 +5,9 @@ import warnings
 
 from krr.v1 import admin_service_pb2 as krr_dot_v1_dot_admin__service__pb2
 from krr.v1 import certificate_pb2 as krr_dot_v1_dot_certificate__pb2
+from krr.v1 import message_record_pb2 as krr_dot_v1_dot_message__record__pb2
 from krr.v1 import person_import_pb2 as krr_dot_v1_dot_person__import__pb2
+from krr.v1 import reminder_pb2 as krr_dot_v1_dot_reminder__pb2
 from krr.v1 import statistics_pb2 as krr_dot_v1_dot_statistics__pb2
 from krr.v1 import sweep_pb2 as krr_dot_v1_dot_sweep__pb2
 
@@ -67,13 +69,13 @@ class AdminServiceStub(object):
                 _registered_method=True)
         self.ListMessages = channel.unary_unary(
                 '/krr.v1.AdminService/ListMessages',
-                request_serializer=krr_dot_v1_dot_admin__service__pb2.ListMessagesRequest.SerializeToString,
-                response_deserializer=krr_dot_v1_dot_admin__service__pb2.ListMessagesResponse.FromString,
+                request_serializer=krr_dot_v1_dot_message__record__pb2.ListMessagesRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_message__record__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
         self.RetryMessages = channel.unary_unary(
                 '/krr.v1.AdminService/RetryMessages',
-                request_serializer=krr_dot_v1_dot_admin__service__pb2.RetryMessagesRequest.SerializeToString,
-                response_deserializer=krr_dot_v1_dot_admin__service__pb2.RetryMessagesResponse.FromString,
+                request_serializer=krr_dot_v1_dot_message__record__pb2.RetryMessagesRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_message__record__pb2.RetryMessagesResponse.FromString,
                 _registered_method=True)
         self.ImportPersons = channel.stream_unary(
                 '/krr.v1.AdminService/ImportPersons',
@@ -134,6 +136,11 @@ class AdminServiceStub(object):
                 '/krr.v1.AdminService/ListDifferences',
                 request_serializer=krr_dot_v1_dot_sweep__pb2.ListDifferencesRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_sweep__pb2.ListDifferencesResponse.FromString,
+                _registered_method=True)
+        self.RemindStaleContact = channel.unary_unary(
+                '/krr.v1.AdminService/RemindStaleContact',
+                request_serializer=krr_dot_v1_dot_reminder__pb2.RemindStaleContactRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_reminder__pb2.RemindStaleContactResponse.FromString,
                 _registered_method=True)
 
 
@@ -292,6 +299,14 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RemindStaleContact(self, request, context):
+        """Asks the next persons, by e-mail or else SMS, to confirm contact info that nears or passed 18
+        months without word from them. The register does so by itself once a day.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -322,13 +337,13 @@ def add_AdminServiceServicer_to_server(servicer, server):
             ),
             'ListMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMessages,
-                    request_deserializer=krr_dot_v1_dot_admin__service__pb2.ListMessagesRequest.FromString,
-                    response_serializer=krr_dot_v1_dot_admin__service__pb2.ListMessagesResponse.SerializeToString,
+                    request_deserializer=krr_dot_v1_dot_message__record__pb2.ListMessagesRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_message__record__pb2.ListMessagesResponse.SerializeToString,
             ),
             'RetryMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryMessages,
-                    request_deserializer=krr_dot_v1_dot_admin__service__pb2.RetryMessagesRequest.FromString,
-                    response_serializer=krr_dot_v1_dot_admin__service__pb2.RetryMessagesResponse.SerializeToString,
+                    request_deserializer=krr_dot_v1_dot_message__record__pb2.RetryMessagesRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_message__record__pb2.RetryMessagesResponse.SerializeToString,
             ),
             'ImportPersons': grpc.stream_unary_rpc_method_handler(
                     servicer.ImportPersons,
@@ -389,6 +404,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListDifferences,
                     request_deserializer=krr_dot_v1_dot_sweep__pb2.ListDifferencesRequest.FromString,
                     response_serializer=krr_dot_v1_dot_sweep__pb2.ListDifferencesResponse.SerializeToString,
+            ),
+            'RemindStaleContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemindStaleContact,
+                    request_deserializer=krr_dot_v1_dot_reminder__pb2.RemindStaleContactRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_reminder__pb2.RemindStaleContactResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -553,8 +573,8 @@ class AdminService(object):
             request,
             target,
             '/krr.v1.AdminService/ListMessages',
-            krr_dot_v1_dot_admin__service__pb2.ListMessagesRequest.SerializeToString,
-            krr_dot_v1_dot_admin__service__pb2.ListMessagesResponse.FromString,
+            krr_dot_v1_dot_message__record__pb2.ListMessagesRequest.SerializeToString,
+            krr_dot_v1_dot_message__record__pb2.ListMessagesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -580,8 +600,8 @@ class AdminService(object):
             request,
             target,
             '/krr.v1.AdminService/RetryMessages',
-            krr_dot_v1_dot_admin__service__pb2.RetryMessagesRequest.SerializeToString,
-            krr_dot_v1_dot_admin__service__pb2.RetryMessagesResponse.FromString,
+            krr_dot_v1_dot_message__record__pb2.RetryMessagesRequest.SerializeToString,
+            krr_dot_v1_dot_message__record__pb2.RetryMessagesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -906,6 +926,33 @@ class AdminService(object):
             '/krr.v1.AdminService/ListDifferences',
             krr_dot_v1_dot_sweep__pb2.ListDifferencesRequest.SerializeToString,
             krr_dot_v1_dot_sweep__pb2.ListDifferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemindStaleContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/RemindStaleContact',
+            krr_dot_v1_dot_reminder__pb2.RemindStaleContactRequest.SerializeToString,
+            krr_dot_v1_dot_reminder__pb2.RemindStaleContactResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,7 +7,9 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from krr.v1 import admin_service_pb2 as _admin_service_pb2
 from krr.v1 import certificate_pb2 as _certificate_pb2
+from krr.v1 import message_record_pb2 as _message_record_pb2
 from krr.v1 import person_import_pb2 as _person_import_pb2
+from krr.v1 import reminder_pb2 as _reminder_pb2
 from krr.v1 import statistics_pb2 as _statistics_pb2
 from krr.v1 import sweep_pb2 as _sweep_pb2
 import abc as _abc_1
@@ -59,9 +61,9 @@ class AdminServiceStub:
     """Lists deliveries that wait or were refused, oldest first."""
     RetryDeliveries: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetryDeliveriesRequest, _admin_service_pb2.RetryDeliveriesResponse]
     """Makes waiting or refused deliveries due at once, attempts counted anew."""
-    ListMessages: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListMessagesRequest, _admin_service_pb2.ListMessagesResponse]
+    ListMessages: _grpc.UnaryUnaryMultiCallable[_message_record_pb2.ListMessagesRequest, _message_record_pb2.ListMessagesResponse]
     """Lists messages, newest first."""
-    RetryMessages: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetryMessagesRequest, _admin_service_pb2.RetryMessagesResponse]
+    RetryMessages: _grpc.UnaryUnaryMultiCallable[_message_record_pb2.RetryMessagesRequest, _message_record_pb2.RetryMessagesResponse]
     """Makes queued, failed or suppressed messages due at once, under the same reference, with the
     time they had at first. Codes are left alone: the person asks for another one.
     """
@@ -102,6 +104,10 @@ class AdminServiceStub:
     """Lists what a sweep found to differ, in the order in which it did. UNKNOWN_SWEEP where there
     is none.
     """
+    RemindStaleContact: _grpc.UnaryUnaryMultiCallable[_reminder_pb2.RemindStaleContactRequest, _reminder_pb2.RemindStaleContactResponse]
+    """Asks the next persons, by e-mail or else SMS, to confirm contact info that nears or passed 18
+    months without word from them. The register does so by itself once a day.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -130,9 +136,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists deliveries that wait or were refused, oldest first."""
     RetryDeliveries: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RetryDeliveriesRequest, _admin_service_pb2.RetryDeliveriesResponse]  # type: ignore[assignment]
     """Makes waiting or refused deliveries due at once, attempts counted anew."""
-    ListMessages: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListMessagesRequest, _admin_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
+    ListMessages: _aio.UnaryUnaryMultiCallable[_message_record_pb2.ListMessagesRequest, _message_record_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Lists messages, newest first."""
-    RetryMessages: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RetryMessagesRequest, _admin_service_pb2.RetryMessagesResponse]  # type: ignore[assignment]
+    RetryMessages: _aio.UnaryUnaryMultiCallable[_message_record_pb2.RetryMessagesRequest, _message_record_pb2.RetryMessagesResponse]  # type: ignore[assignment]
     """Makes queued, failed or suppressed messages due at once, under the same reference, with the
     time they had at first. Codes are left alone: the person asks for another one.
     """
@@ -172,6 +178,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListDifferences: _aio.UnaryUnaryMultiCallable[_sweep_pb2.ListDifferencesRequest, _sweep_pb2.ListDifferencesResponse]  # type: ignore[assignment]
     """Lists what a sweep found to differ, in the order in which it did. UNKNOWN_SWEEP where there
     is none.
+    """
+    RemindStaleContact: _aio.UnaryUnaryMultiCallable[_reminder_pb2.RemindStaleContactRequest, _reminder_pb2.RemindStaleContactResponse]  # type: ignore[assignment]
+    """Asks the next persons, by e-mail or else SMS, to confirm contact info that nears or passed 18
+    months without word from them. The register does so by itself once a day.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -232,17 +242,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ListMessages(
         self,
-        request: _admin_service_pb2.ListMessagesRequest,
+        request: _message_record_pb2.ListMessagesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_admin_service_pb2.ListMessagesResponse, _abc.Awaitable[_admin_service_pb2.ListMessagesResponse]]:
+    ) -> _typing.Union[_message_record_pb2.ListMessagesResponse, _abc.Awaitable[_message_record_pb2.ListMessagesResponse]]:
         """Lists messages, newest first."""
 
     @_abc_1.abstractmethod
     def RetryMessages(
         self,
-        request: _admin_service_pb2.RetryMessagesRequest,
+        request: _message_record_pb2.RetryMessagesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_admin_service_pb2.RetryMessagesResponse, _abc.Awaitable[_admin_service_pb2.RetryMessagesResponse]]:
+    ) -> _typing.Union[_message_record_pb2.RetryMessagesResponse, _abc.Awaitable[_message_record_pb2.RetryMessagesResponse]]:
         """Makes queued, failed or suppressed messages due at once, under the same reference, with the
         time they had at first. Codes are left alone: the person asks for another one.
         """
@@ -354,6 +364,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_sweep_pb2.ListDifferencesResponse, _abc.Awaitable[_sweep_pb2.ListDifferencesResponse]]:
         """Lists what a sweep found to differ, in the order in which it did. UNKNOWN_SWEEP where there
         is none.
+        """
+
+    @_abc_1.abstractmethod
+    def RemindStaleContact(
+        self,
+        request: _reminder_pb2.RemindStaleContactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reminder_pb2.RemindStaleContactResponse, _abc.Awaitable[_reminder_pb2.RemindStaleContactResponse]]:
+        """Asks the next persons, by e-mail or else SMS, to confirm contact info that nears or passed 18
+        months without word from them. The register does so by itself once a day.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
