@@ -63,6 +63,7 @@ from server.jobs.background import Background
 from server.jobs.encode_persons import encode_persons
 from server.jobs.recount_shared_contact import recount_shared_contact
 from server.jobs.remind_stale_contact import StaleContactReminders
+from server.jobs.shared_contact_campaign import SharedContactCampaigns
 from server.jobs.watch_certificates import CertificateWatch
 from server.mailbox_operator_service import MailboxOperatorService
 from server.register_service import RegisterService
@@ -160,6 +161,7 @@ class Server:
         ]
         if settings.reminders:
             self._jobs.append(StaleContactReminders(self._store, _now, settings.reminder_steps).background)
+        self._jobs.append(SharedContactCampaigns(self._store, _now).background)
         self._certificates = CertificateWatch(self._store, _now)
         self._streams = Streams(settings.max_streams, settings.stream_stall_seconds)
         self._server = grpc.server(

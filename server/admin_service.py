@@ -7,6 +7,7 @@ from datetime import datetime
 
 from krr.v1 import admin_service_pb2 as pb
 from krr.v1 import (
+    campaign_pb2,
     certificate_pb2,
     message_record_pb2,
     person_import_pb2,
@@ -16,7 +17,7 @@ from krr.v1 import (
     sweep_pb2,
 )
 
-from server import certificates, message_record, reminders, sweeps, translate
+from server import campaigns, certificates, message_record, reminders, sweeps, translate
 from server.call import Call
 from server.domain.change import Change
 from server.domain.errors import InvalidValue, Reason
@@ -274,6 +275,56 @@ class AdminService:
         return reminders.remind_stale_contact(
             request, self.store, self.tokens, call, self.now(), self.reminder_steps
         )
+
+    def PlanCampaign(
+        self, request: campaign_pb2.PlanCampaignRequest, call: Call
+    ) -> campaign_pb2.PlanCampaignResponse:
+        return campaigns.plan_campaign(request, self.store, call, self.now())
+
+    def PreviewCampaign(
+        self, request: campaign_pb2.PreviewCampaignRequest, call: Call
+    ) -> campaign_pb2.PreviewCampaignResponse:
+        return campaigns.preview_campaign(request, self.store, call, self.now())
+
+    def StartCampaign(
+        self, request: campaign_pb2.StartCampaignRequest, call: Call
+    ) -> campaign_pb2.StartCampaignResponse:
+        return campaigns.start_campaign(request, self.store, call, self.now())
+
+    def PauseCampaign(
+        self, request: campaign_pb2.PauseCampaignRequest, call: Call
+    ) -> campaign_pb2.PauseCampaignResponse:
+        return campaigns.pause_campaign(request, self.store, call, self.now())
+
+    def EndCampaign(
+        self, request: campaign_pb2.EndCampaignRequest, call: Call
+    ) -> campaign_pb2.EndCampaignResponse:
+        return campaigns.end_campaign(request, self.store, call, self.now())
+
+    def ExemptFromCampaign(
+        self, request: campaign_pb2.ExemptFromCampaignRequest, call: Call
+    ) -> campaign_pb2.ExemptFromCampaignResponse:
+        return campaigns.exempt_from_campaign(request, self.store, call, self.now(), self.parse_identifier)
+
+    def GetCampaign(
+        self, request: campaign_pb2.GetCampaignRequest, call: Call
+    ) -> campaign_pb2.GetCampaignResponse:
+        return campaigns.get_campaign(request, self.store, call)
+
+    def ListCampaigns(
+        self, _request: campaign_pb2.ListCampaignsRequest, call: Call
+    ) -> campaign_pb2.ListCampaignsResponse:
+        return campaigns.list_campaigns(self.store, call)
+
+    def ListCampaignCases(
+        self, request: campaign_pb2.ListCampaignCasesRequest, call: Call
+    ) -> campaign_pb2.ListCampaignCasesResponse:
+        return campaigns.list_campaign_cases(request, self.store, self.tokens, call)
+
+    def ListCampaignEvents(
+        self, request: campaign_pb2.ListCampaignEventsRequest, call: Call
+    ) -> campaign_pb2.ListCampaignEventsResponse:
+        return campaigns.list_campaign_events(request, self.store, self.tokens, call)
 
     def _write(
         self,

@@ -88,6 +88,7 @@ def test_messages_of_the_contract_stop_at_the_services_and_translate() -> None:
                 "mailbox_events",
                 "person_import",
                 "certificates",
+                "campaigns",
                 "message_record",
                 "reminders",
                 "sweeps",

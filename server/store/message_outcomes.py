@@ -21,12 +21,13 @@ _LOCK_LEASED = text("""
 _RELEASE = "UPDATE message SET leased_until_time = NULL, lease_token = NULL"
 
 # A former address is known no longer than it takes to tell it.
+_FORGET_FORMER = "recipient = CASE kind WHEN 'CONTACT_CHANGED' THEN NULL ELSE recipient END"
+
 _SENT = text(f"""
     {_RELEASE}, sent_time = now(), gateway = :gateway, gateway_message_id = :gateway_message_id,
         parts = :parts, cost_class = :cost_class,
         reason_code = CASE state WHEN 'QUEUED' THEN NULL ELSE reason_code END,
-        state = CASE state WHEN 'QUEUED' THEN 'SENT' ELSE state END,
-        recipient = CASE kind WHEN 'CONTACT_CHANGED' THEN NULL ELSE recipient END
+        state = CASE state WHEN 'QUEUED' THEN 'SENT' ELSE state END, {_FORGET_FORMER}
     WHERE id = :id
 """)
 
@@ -105,7 +106,9 @@ def finish_message(
             )
         case Refused(error_code=error_code) | Unsure(error_code=error_code) if still_queued:
             execute(
-                text(f"{_RELEASE}, state = 'FAILED', reason_code = :error_code WHERE id = :id"),
+                text(
+                    f"{_RELEASE}, state = 'FAILED', reason_code = :error_code, {_FORGET_FORMER} WHERE id = :id"
+                ),
                 {**named, "error_code": error_code},
             )
         case _:

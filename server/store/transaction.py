@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text, update
 
 from server.domain.caller import Caller, CallerKind
 from server.domain.change import Change
@@ -40,6 +40,12 @@ from server.store.write_statements import (
     MAILBOXES,
     MAILBOXES_OF_MANY,
 )
+
+# Of one who was in the same case before, that stays.
+_MOVE_IN_CAMPAIGNS = text("""
+    UPDATE campaign_person AS moved SET person_id = :to WHERE person_id = :of AND NOT EXISTS (
+        SELECT FROM campaign_person WHERE person_id = :to AND case_id = moved.case_id)
+""")
 
 # Of Change.fields().
 _OF_MAILBOXES = frozenset({"mailboxes", "chosen"})
@@ -281,3 +287,4 @@ class Transaction(Reader):
     def _move_record(self, of: int, to: int) -> None:
         for table in (tables.history, tables.mailbox_evidence, message, verification_code, contact_reminder):
             self.connection.execute(update(table).where(table.c.person_id == of).values(person_id=to))
+        self.connection.execute(_MOVE_IN_CAMPAIGNS, {"of": of, "to": to})

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 
 from server.encoded_person import encode_person
 from server.store import private_postgres, schema
+from server.store.campaign_tables import campaign
 from server.store.message_tables import message
 from server.store.schema import UnsafeDatabase
 from server.store.store import Store
@@ -52,7 +53,7 @@ def empty(empty_database_url: str) -> Iterator[Connection]:
 def test_the_migrations_build_the_tables_of_the_code(
     database_url: str, empty_database_url: str, migrated: Connection
 ) -> None:
-    assert message.metadata is sweep.metadata
+    assert message.metadata is campaign.metadata is sweep.metadata
     assert compare_metadata(MigrationContext.configure(migrated), sweep.metadata) == []
 
     engine = create_engine(empty_database_url, poolclass=NullPool)

@@ -2,11 +2,12 @@
 
 from alembic import context
 
+from server.store.campaign_tables import campaign
 from server.store.message_tables import message
 from server.store.sweep_tables import sweep
 
 # One, of which each module of tables has a part.
-assert message.metadata is sweep.metadata
+assert message.metadata is campaign.metadata is sweep.metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=sweep.metadata,

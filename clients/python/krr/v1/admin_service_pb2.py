@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from krr.v1 import campaign_pb2 as krr_dot_v1_dot_campaign__pb2
 from krr.v1 import certificate_pb2 as krr_dot_v1_dot_certificate__pb2
 from krr.v1 import message_record_pb2 as krr_dot_v1_dot_message__record__pb2
 from krr.v1 import person_pb2 as krr_dot_v1_dot_person__pb2
@@ -32,7 +33,7 @@ from krr.v1 import statistics_pb2 as krr_dot_v1_dot_statistics__pb2
 from krr.v1 import sweep_pb2 as krr_dot_v1_dot_sweep__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1akrr/v1/admin_service.proto\x12\x06krr.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18krr/v1/certificate.proto\x1a\x1bkrr/v1/message_record.proto\x1a\x13krr/v1/person.proto\x1a\x1akrr/v1/person_import.proto\x1a\x15krr/v1/reminder.proto\x1a\x17krr/v1/statistics.proto\x1a\x12krr/v1/sweep.proto\"\xa3\x03\n\x0cPersonToLoad\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0e\x32\x14.krr.v1.PersonStatus\x12(\n\x0breservation\x18\x03 \x01(\x0e\x32\x13.krr.v1.Reservation\x12\x34\n\x10reservation_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x08language\x18\x05 \x01(\x0e\x32\x10.krr.v1.Language\x12\x39\n\x15language_updated_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05\x65mail\x18\x07 \x01(\x0b\x32\x14.krr.v1.ContactPoint\x12$\n\x06mobile\x18\x08 \x01(\x0b\x32\x14.krr.v1.ContactPoint\x12\"\n\tmailboxes\x18\t \x03(\x0b\x32\x0f.krr.v1.Mailbox\x12+\n#chosen_operator_organisation_number\x18\n \x01(\t\"O\n\x12LoadPersonsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x07persons\x18\x02 \x03(\x0b\x32\x14.krr.v1.PersonToLoad\"W\n\x13LoadPersonsResponse\x12\x14\n\x0cloaded_count\x18\x01 \x01(\x05\x12\x17\n\x0f\x66reshness_token\x18\x02 \x01(\t\x12\x11\n\tduplicate\x18\x03 \x01(\x08\"\x92\x01\n\x15ListDeliveriesRequest\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.krr.v1.DeliveryState\x12\x1b\n\x13min_failed_attempts\x18\x03 \x01(\x05\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"]\n\x16ListDeliveriesResponse\x12*\n\ndeliveries\x18\x01 \x03(\x0b\x32\x16.krr.v1.DeliveryStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9e\x02\n\x0e\x44\x65liveryStatus\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.krr.v1.DeliveryState\x12\x15\n\rchange_number\x18\x04 \x01(\x03\x12\x17\n\x0f\x66\x61iled_attempts\x18\x05 \x01(\x05\x12\x17\n\x0flast_error_code\x18\x06 \x01(\t\x12\x30\n\x0c\x63reated_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnot_before_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\t \x01(\t\"S\n\x16RetryDeliveriesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65livery_ids\x18\x02 \x03(\x03\x12\x0f\n\x07\x61\x64\x61pter\x18\x03 \x01(\t\"C\n\x17RetryDeliveriesResponse\x12\x15\n\rretried_count\x18\x01 \x01(\x05\x12\x11\n\tduplicate\x18\x02 \x01(\x08\"^\n\x18ReplaceIdentifierRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x16\n\x0eold_identifier\x18\x02 \x01(\t\x12\x16\n\x0enew_identifier\x18\x03 \x01(\t\"@\n\x19ReplaceIdentifierResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"q\n\x1f\x41\x64minServiceDeletePersonRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12&\n\x06reason\x18\x03 \x01(\x0e\x32\x16.krr.v1.DeletionReason\"G\n AdminServiceDeletePersonResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"g\n\tImportRow\x12\x0b\n\x03row\x18\x01 \x01(\x03\x12&\n\x06person\x18\x02 \x01(\x0b\x32\x14.krr.v1.PersonToLoadH\x00\x12\x1a\n\x10unreadable_field\x18\x03 \x01(\tH\x00\x42\t\n\x07\x63ontent\"l\n\x14ImportPersonsRequest\x12\x11\n\timport_id\x18\x01 \x01(\t\x12\x1f\n\x04rows\x18\x02 \x03(\x0b\x32\x11.krr.v1.ImportRow\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x12\n\ncheck_only\x18\x04 \x01(\x08*g\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45LIVERY_STATE_WAITING\x10\x01\x12\x1a\n\x16\x44\x45LIVERY_STATE_REFUSED\x10\x02\x32\xb3\r\n\x0c\x41\x64minService\x12K\n\x0bLoadPersons\x12\x1a.krr.v1.LoadPersonsRequest\x1a\x1b.krr.v1.LoadPersonsResponse\"\x03\x90\x02\x02\x12]\n\x11ReplaceIdentifier\x12 .krr.v1.ReplaceIdentifierRequest\x1a!.krr.v1.ReplaceIdentifierResponse\"\x03\x90\x02\x02\x12\x66\n\x0c\x44\x65letePerson\x12\'.krr.v1.AdminServiceDeletePersonRequest\x1a(.krr.v1.AdminServiceDeletePersonResponse\"\x03\x90\x02\x02\x12T\n\x0eListDeliveries\x12\x1d.krr.v1.ListDeliveriesRequest\x1a\x1e.krr.v1.ListDeliveriesResponse\"\x03\x90\x02\x01\x12W\n\x0fRetryDeliveries\x12\x1e.krr.v1.RetryDeliveriesRequest\x1a\x1f.krr.v1.RetryDeliveriesResponse\"\x03\x90\x02\x02\x12N\n\x0cListMessages\x12\x1b.krr.v1.ListMessagesRequest\x1a\x1c.krr.v1.ListMessagesResponse\"\x03\x90\x02\x01\x12Q\n\rRetryMessages\x12\x1c.krr.v1.RetryMessagesRequest\x1a\x1d.krr.v1.RetryMessagesResponse\"\x03\x90\x02\x02\x12S\n\rImportPersons\x12\x1c.krr.v1.ImportPersonsRequest\x1a\x1d.krr.v1.ImportPersonsResponse\"\x03\x90\x02\x02(\x01\x12\x45\n\tGetImport\x12\x18.krr.v1.GetImportRequest\x1a\x19.krr.v1.GetImportResponse\"\x03\x90\x02\x01\x12\x66\n\x14ListImportRejections\x12#.krr.v1.ListImportRejectionsRequest\x1a$.krr.v1.ListImportRejectionsResponse\"\x03\x90\x02\x01\x12Q\n\rGetStatistics\x12\x1c.krr.v1.GetStatisticsRequest\x1a\x1d.krr.v1.GetStatisticsResponse\"\x03\x90\x02\x01\x12T\n\x0e\x41\x64\x64\x43\x65rtificate\x12\x1d.krr.v1.AddCertificateRequest\x1a\x1e.krr.v1.AddCertificateResponse\"\x03\x90\x02\x02\x12]\n\x11RetireCertificate\x12 .krr.v1.RetireCertificateRequest\x1a!.krr.v1.RetireCertificateResponse\"\x03\x90\x02\x02\x12Z\n\x10ListCertificates\x12\x1f.krr.v1.ListCertificatesRequest\x1a .krr.v1.ListCertificatesResponse\"\x03\x90\x02\x01\x12H\n\nStartSweep\x12\x19.krr.v1.StartSweepRequest\x1a\x1a.krr.v1.StartSweepResponse\"\x03\x90\x02\x02\x12\x42\n\x08\x45ndSweep\x12\x17.krr.v1.EndSweepRequest\x1a\x18.krr.v1.EndSweepResponse\"\x03\x90\x02\x02\x12\x42\n\x08GetSweep\x12\x17.krr.v1.GetSweepRequest\x1a\x18.krr.v1.GetSweepResponse\"\x03\x90\x02\x01\x12H\n\nListSweeps\x12\x19.krr.v1.ListSweepsRequest\x1a\x1a.krr.v1.ListSweepsResponse\"\x03\x90\x02\x01\x12W\n\x0fListDifferences\x12\x1e.krr.v1.ListDifferencesRequest\x1a\x1f.krr.v1.ListDifferencesResponse\"\x03\x90\x02\x01\x12`\n\x12RemindStaleContact\x12!.krr.v1.RemindStaleContactRequest\x1a\".krr.v1.RemindStaleContactResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1akrr/v1/admin_service.proto\x12\x06krr.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15krr/v1/campaign.proto\x1a\x18krr/v1/certificate.proto\x1a\x1bkrr/v1/message_record.proto\x1a\x13krr/v1/person.proto\x1a\x1akrr/v1/person_import.proto\x1a\x15krr/v1/reminder.proto\x1a\x17krr/v1/statistics.proto\x1a\x12krr/v1/sweep.proto\"\xa3\x03\n\x0cPersonToLoad\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0e\x32\x14.krr.v1.PersonStatus\x12(\n\x0breservation\x18\x03 \x01(\x0e\x32\x13.krr.v1.Reservation\x12\x34\n\x10reservation_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x08language\x18\x05 \x01(\x0e\x32\x10.krr.v1.Language\x12\x39\n\x15language_updated_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05\x65mail\x18\x07 \x01(\x0b\x32\x14.krr.v1.ContactPoint\x12$\n\x06mobile\x18\x08 \x01(\x0b\x32\x14.krr.v1.ContactPoint\x12\"\n\tmailboxes\x18\t \x03(\x0b\x32\x0f.krr.v1.Mailbox\x12+\n#chosen_operator_organisation_number\x18\n \x01(\t\"O\n\x12LoadPersonsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x07persons\x18\x02 \x03(\x0b\x32\x14.krr.v1.PersonToLoad\"W\n\x13LoadPersonsResponse\x12\x14\n\x0cloaded_count\x18\x01 \x01(\x05\x12\x17\n\x0f\x66reshness_token\x18\x02 \x01(\t\x12\x11\n\tduplicate\x18\x03 \x01(\x08\"\x92\x01\n\x15ListDeliveriesRequest\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.krr.v1.DeliveryState\x12\x1b\n\x13min_failed_attempts\x18\x03 \x01(\x05\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"]\n\x16ListDeliveriesResponse\x12*\n\ndeliveries\x18\x01 \x03(\x0b\x32\x16.krr.v1.DeliveryStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9e\x02\n\x0e\x44\x65liveryStatus\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.krr.v1.DeliveryState\x12\x15\n\rchange_number\x18\x04 \x01(\x03\x12\x17\n\x0f\x66\x61iled_attempts\x18\x05 \x01(\x05\x12\x17\n\x0flast_error_code\x18\x06 \x01(\t\x12\x30\n\x0c\x63reated_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnot_before_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\t \x01(\t\"S\n\x16RetryDeliveriesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65livery_ids\x18\x02 \x03(\x03\x12\x0f\n\x07\x61\x64\x61pter\x18\x03 \x01(\t\"C\n\x17RetryDeliveriesResponse\x12\x15\n\rretried_count\x18\x01 \x01(\x05\x12\x11\n\tduplicate\x18\x02 \x01(\x08\"^\n\x18ReplaceIdentifierRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x16\n\x0eold_identifier\x18\x02 \x01(\t\x12\x16\n\x0enew_identifier\x18\x03 \x01(\t\"@\n\x19ReplaceIdentifierResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"q\n\x1f\x41\x64minServiceDeletePersonRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12&\n\x06reason\x18\x03 \x01(\x0e\x32\x16.krr.v1.DeletionReason\"G\n AdminServiceDeletePersonResponse\x12#\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x13.krr.v1.WriteAnswer\"g\n\tImportRow\x12\x0b\n\x03row\x18\x01 \x01(\x03\x12&\n\x06person\x18\x02 \x01(\x0b\x32\x14.krr.v1.PersonToLoadH\x00\x12\x1a\n\x10unreadable_field\x18\x03 \x01(\tH\x00\x42\t\n\x07\x63ontent\"l\n\x14ImportPersonsRequest\x12\x11\n\timport_id\x18\x01 \x01(\t\x12\x1f\n\x04rows\x18\x02 \x03(\x0b\x32\x11.krr.v1.ImportRow\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x12\n\ncheck_only\x18\x04 \x01(\x08*g\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45LIVERY_STATE_WAITING\x10\x01\x12\x1a\n\x16\x44\x45LIVERY_STATE_REFUSED\x10\x02\x32\x8d\x14\n\x0c\x41\x64minService\x12K\n\x0bLoadPersons\x12\x1a.krr.v1.LoadPersonsRequest\x1a\x1b.krr.v1.LoadPersonsResponse\"\x03\x90\x02\x02\x12]\n\x11ReplaceIdentifier\x12 .krr.v1.ReplaceIdentifierRequest\x1a!.krr.v1.ReplaceIdentifierResponse\"\x03\x90\x02\x02\x12\x66\n\x0c\x44\x65letePerson\x12\'.krr.v1.AdminServiceDeletePersonRequest\x1a(.krr.v1.AdminServiceDeletePersonResponse\"\x03\x90\x02\x02\x12T\n\x0eListDeliveries\x12\x1d.krr.v1.ListDeliveriesRequest\x1a\x1e.krr.v1.ListDeliveriesResponse\"\x03\x90\x02\x01\x12W\n\x0fRetryDeliveries\x12\x1e.krr.v1.RetryDeliveriesRequest\x1a\x1f.krr.v1.RetryDeliveriesResponse\"\x03\x90\x02\x02\x12N\n\x0cListMessages\x12\x1b.krr.v1.ListMessagesRequest\x1a\x1c.krr.v1.ListMessagesResponse\"\x03\x90\x02\x01\x12Q\n\rRetryMessages\x12\x1c.krr.v1.RetryMessagesRequest\x1a\x1d.krr.v1.RetryMessagesResponse\"\x03\x90\x02\x02\x12S\n\rImportPersons\x12\x1c.krr.v1.ImportPersonsRequest\x1a\x1d.krr.v1.ImportPersonsResponse\"\x03\x90\x02\x02(\x01\x12\x45\n\tGetImport\x12\x18.krr.v1.GetImportRequest\x1a\x19.krr.v1.GetImportResponse\"\x03\x90\x02\x01\x12\x66\n\x14ListImportRejections\x12#.krr.v1.ListImportRejectionsRequest\x1a$.krr.v1.ListImportRejectionsResponse\"\x03\x90\x02\x01\x12Q\n\rGetStatistics\x12\x1c.krr.v1.GetStatisticsRequest\x1a\x1d.krr.v1.GetStatisticsResponse\"\x03\x90\x02\x01\x12T\n\x0e\x41\x64\x64\x43\x65rtificate\x12\x1d.krr.v1.AddCertificateRequest\x1a\x1e.krr.v1.AddCertificateResponse\"\x03\x90\x02\x02\x12]\n\x11RetireCertificate\x12 .krr.v1.RetireCertificateRequest\x1a!.krr.v1.RetireCertificateResponse\"\x03\x90\x02\x02\x12Z\n\x10ListCertificates\x12\x1f.krr.v1.ListCertificatesRequest\x1a .krr.v1.ListCertificatesResponse\"\x03\x90\x02\x01\x12H\n\nStartSweep\x12\x19.krr.v1.StartSweepRequest\x1a\x1a.krr.v1.StartSweepResponse\"\x03\x90\x02\x02\x12\x42\n\x08\x45ndSweep\x12\x17.krr.v1.EndSweepRequest\x1a\x18.krr.v1.EndSweepResponse\"\x03\x90\x02\x02\x12\x42\n\x08GetSweep\x12\x17.krr.v1.GetSweepRequest\x1a\x18.krr.v1.GetSweepResponse\"\x03\x90\x02\x01\x12H\n\nListSweeps\x12\x19.krr.v1.ListSweepsRequest\x1a\x1a.krr.v1.ListSweepsResponse\"\x03\x90\x02\x01\x12W\n\x0fListDifferences\x12\x1e.krr.v1.ListDifferencesRequest\x1a\x1f.krr.v1.ListDifferencesResponse\"\x03\x90\x02\x01\x12`\n\x12RemindStaleContact\x12!.krr.v1.RemindStaleContactRequest\x1a\".krr.v1.RemindStaleContactResponse\"\x03\x90\x02\x02\x12N\n\x0cPlanCampaign\x12\x1b.krr.v1.PlanCampaignRequest\x1a\x1c.krr.v1.PlanCampaignResponse\"\x03\x90\x02\x02\x12W\n\x0fPreviewCampaign\x12\x1e.krr.v1.PreviewCampaignRequest\x1a\x1f.krr.v1.PreviewCampaignResponse\"\x03\x90\x02\x02\x12Q\n\rStartCampaign\x12\x1c.krr.v1.StartCampaignRequest\x1a\x1d.krr.v1.StartCampaignResponse\"\x03\x90\x02\x02\x12L\n\rPauseCampaign\x12\x1c.krr.v1.PauseCampaignRequest\x1a\x1d.krr.v1.PauseCampaignResponse\x12K\n\x0b\x45ndCampaign\x12\x1a.krr.v1.EndCampaignRequest\x1a\x1b.krr.v1.EndCampaignResponse\"\x03\x90\x02\x02\x12`\n\x12\x45xemptFromCampaign\x12!.krr.v1.ExemptFromCampaignRequest\x1a\".krr.v1.ExemptFromCampaignResponse\"\x03\x90\x02\x02\x12K\n\x0bGetCampaign\x12\x1a.krr.v1.GetCampaignRequest\x1a\x1b.krr.v1.GetCampaignResponse\"\x03\x90\x02\x01\x12Q\n\rListCampaigns\x12\x1c.krr.v1.ListCampaignsRequest\x1a\x1d.krr.v1.ListCampaignsResponse\"\x03\x90\x02\x01\x12]\n\x11ListCampaignCases\x12 .krr.v1.ListCampaignCasesRequest\x1a!.krr.v1.ListCampaignCasesResponse\"\x03\x90\x02\x01\x12`\n\x12ListCampaignEvents\x12!.krr.v1.ListCampaignEventsRequest\x1a\".krr.v1.ListCampaignEventsResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -79,36 +80,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['ListDifferences']._serialized_options = b'\220\002\001'
   _globals['_ADMINSERVICE'].methods_by_name['RemindStaleContact']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['RemindStaleContact']._serialized_options = b'\220\002\002'
-  _globals['_DELIVERYSTATE']._serialized_start=2087
-  _globals['_DELIVERYSTATE']._serialized_end=2190
-  _globals['_PERSONTOLOAD']._serialized_start=244
-  _globals['_PERSONTOLOAD']._serialized_end=663
-  _globals['_LOADPERSONSREQUEST']._serialized_start=665
-  _globals['_LOADPERSONSREQUEST']._serialized_end=744
-  _globals['_LOADPERSONSRESPONSE']._serialized_start=746
-  _globals['_LOADPERSONSRESPONSE']._serialized_end=833
-  _globals['_LISTDELIVERIESREQUEST']._serialized_start=836
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=982
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=984
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1077
-  _globals['_DELIVERYSTATUS']._serialized_start=1080
-  _globals['_DELIVERYSTATUS']._serialized_end=1366
-  _globals['_RETRYDELIVERIESREQUEST']._serialized_start=1368
-  _globals['_RETRYDELIVERIESREQUEST']._serialized_end=1451
-  _globals['_RETRYDELIVERIESRESPONSE']._serialized_start=1453
-  _globals['_RETRYDELIVERIESRESPONSE']._serialized_end=1520
-  _globals['_REPLACEIDENTIFIERREQUEST']._serialized_start=1522
-  _globals['_REPLACEIDENTIFIERREQUEST']._serialized_end=1616
-  _globals['_REPLACEIDENTIFIERRESPONSE']._serialized_start=1618
-  _globals['_REPLACEIDENTIFIERRESPONSE']._serialized_end=1682
-  _globals['_ADMINSERVICEDELETEPERSONREQUEST']._serialized_start=1684
-  _globals['_ADMINSERVICEDELETEPERSONREQUEST']._serialized_end=1797
-  _globals['_ADMINSERVICEDELETEPERSONRESPONSE']._serialized_start=1799
-  _globals['_ADMINSERVICEDELETEPERSONRESPONSE']._serialized_end=1870
-  _globals['_IMPORTROW']._serialized_start=1872
-  _globals['_IMPORTROW']._serialized_end=1975
-  _globals['_IMPORTPERSONSREQUEST']._serialized_start=1977
-  _globals['_IMPORTPERSONSREQUEST']._serialized_end=2085
-  _globals['_ADMINSERVICE']._serialized_start=2193
-  _globals['_ADMINSERVICE']._serialized_end=3908
+  _globals['_ADMINSERVICE'].methods_by_name['PlanCampaign']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['PlanCampaign']._serialized_options = b'\220\002\002'
+  _globals['_ADMINSERVICE'].methods_by_name['PreviewCampaign']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['PreviewCampaign']._serialized_options = b'\220\002\002'
+  _globals['_ADMINSERVICE'].methods_by_name['StartCampaign']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['StartCampaign']._serialized_options = b'\220\002\002'
+  _globals['_ADMINSERVICE'].methods_by_name['EndCampaign']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['EndCampaign']._serialized_options = b'\220\002\002'
+  _globals['_ADMINSERVICE'].methods_by_name['ExemptFromCampaign']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ExemptFromCampaign']._serialized_options = b'\220\002\002'
+  _globals['_ADMINSERVICE'].methods_by_name['GetCampaign']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetCampaign']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListCampaigns']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListCampaigns']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListCampaignCases']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListCampaignCases']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListCampaignEvents']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListCampaignEvents']._serialized_options = b'\220\002\001'
+  _globals['_DELIVERYSTATE']._serialized_start=2110
+  _globals['_DELIVERYSTATE']._serialized_end=2213
+  _globals['_PERSONTOLOAD']._serialized_start=267
+  _globals['_PERSONTOLOAD']._serialized_end=686
+  _globals['_LOADPERSONSREQUEST']._serialized_start=688
+  _globals['_LOADPERSONSREQUEST']._serialized_end=767
+  _globals['_LOADPERSONSRESPONSE']._serialized_start=769
+  _globals['_LOADPERSONSRESPONSE']._serialized_end=856
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=859
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=1005
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=1007
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1100
+  _globals['_DELIVERYSTATUS']._serialized_start=1103
+  _globals['_DELIVERYSTATUS']._serialized_end=1389
+  _globals['_RETRYDELIVERIESREQUEST']._serialized_start=1391
+  _globals['_RETRYDELIVERIESREQUEST']._serialized_end=1474
+  _globals['_RETRYDELIVERIESRESPONSE']._serialized_start=1476
+  _globals['_RETRYDELIVERIESRESPONSE']._serialized_end=1543
+  _globals['_REPLACEIDENTIFIERREQUEST']._serialized_start=1545
+  _globals['_REPLACEIDENTIFIERREQUEST']._serialized_end=1639
+  _globals['_REPLACEIDENTIFIERRESPONSE']._serialized_start=1641
+  _globals['_REPLACEIDENTIFIERRESPONSE']._serialized_end=1705
+  _globals['_ADMINSERVICEDELETEPERSONREQUEST']._serialized_start=1707
+  _globals['_ADMINSERVICEDELETEPERSONREQUEST']._serialized_end=1820
+  _globals['_ADMINSERVICEDELETEPERSONRESPONSE']._serialized_start=1822
+  _globals['_ADMINSERVICEDELETEPERSONRESPONSE']._serialized_end=1893
+  _globals['_IMPORTROW']._serialized_start=1895
+  _globals['_IMPORTROW']._serialized_end=1998
+  _globals['_IMPORTPERSONSREQUEST']._serialized_start=2000
+  _globals['_IMPORTPERSONSREQUEST']._serialized_end=2108
+  _globals['_ADMINSERVICE']._serialized_start=2216
+  _globals['_ADMINSERVICE']._serialized_end=4789
 # @@protoc_insertion_point(module_scope)

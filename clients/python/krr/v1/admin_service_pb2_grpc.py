@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from krr.v1 import admin_service_pb2 as krr_dot_v1_dot_admin__service__pb2
+from krr.v1 import campaign_pb2 as krr_dot_v1_dot_campaign__pb2
 from krr.v1 import certificate_pb2 as krr_dot_v1_dot_certificate__pb2
 from krr.v1 import message_record_pb2 as krr_dot_v1_dot_message__record__pb2
 from krr.v1 import person_import_pb2 as krr_dot_v1_dot_person__import__pb2
@@ -141,6 +142,56 @@ class AdminServiceStub(object):
                 '/krr.v1.AdminService/RemindStaleContact',
                 request_serializer=krr_dot_v1_dot_reminder__pb2.RemindStaleContactRequest.SerializeToString,
                 response_deserializer=krr_dot_v1_dot_reminder__pb2.RemindStaleContactResponse.FromString,
+                _registered_method=True)
+        self.PlanCampaign = channel.unary_unary(
+                '/krr.v1.AdminService/PlanCampaign',
+                request_serializer=krr_dot_v1_dot_campaign__pb2.PlanCampaignRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_campaign__pb2.PlanCampaignResponse.FromString,
+                _registered_method=True)
+        self.PreviewCampaign = channel.unary_unary(
+                '/krr.v1.AdminService/PreviewCampaign',
+                request_serializer=krr_dot_v1_dot_campaign__pb2.PreviewCampaignRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_campaign__pb2.PreviewCampaignResponse.FromString,
+                _registered_method=True)
+        self.StartCampaign = channel.unary_unary(
+                '/krr.v1.AdminService/StartCampaign',
+                request_serializer=krr_dot_v1_dot_campaign__pb2.StartCampaignRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_campaign__pb2.StartCampaignResponse.FromString,
+                _registered_method=True)
+        self.PauseCampaign = channel.unary_unary(
+                '/krr.v1.AdminService/PauseCampaign',
+                request_serializer=krr_dot_v1_dot_campaign__pb2.PauseCampaignRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_campaign__pb2.PauseCampaignResponse.FromString,
+                _registered_method=True)
+        self.EndCampaign = channel.unary_unary(
+                '/krr.v1.AdminService/EndCampaign',
+                request_serializer=krr_dot_v1_dot_campaign__pb2.EndCampaignRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_campaign__pb2.EndCampaignResponse.FromString,
+                _registered_method=True)
+        self.ExemptFromCampaign = channel.unary_unary(
+                '/krr.v1.AdminService/ExemptFromCampaign',
+                request_serializer=krr_dot_v1_dot_campaign__pb2.ExemptFromCampaignRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_campaign__pb2.ExemptFromCampaignResponse.FromString,
+                _registered_method=True)
+        self.GetCampaign = channel.unary_unary(
+                '/krr.v1.AdminService/GetCampaign',
+                request_serializer=krr_dot_v1_dot_campaign__pb2.GetCampaignRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_campaign__pb2.GetCampaignResponse.FromString,
+                _registered_method=True)
+        self.ListCampaigns = channel.unary_unary(
+                '/krr.v1.AdminService/ListCampaigns',
+                request_serializer=krr_dot_v1_dot_campaign__pb2.ListCampaignsRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_campaign__pb2.ListCampaignsResponse.FromString,
+                _registered_method=True)
+        self.ListCampaignCases = channel.unary_unary(
+                '/krr.v1.AdminService/ListCampaignCases',
+                request_serializer=krr_dot_v1_dot_campaign__pb2.ListCampaignCasesRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_campaign__pb2.ListCampaignCasesResponse.FromString,
+                _registered_method=True)
+        self.ListCampaignEvents = channel.unary_unary(
+                '/krr.v1.AdminService/ListCampaignEvents',
+                request_serializer=krr_dot_v1_dot_campaign__pb2.ListCampaignEventsRequest.SerializeToString,
+                response_deserializer=krr_dot_v1_dot_campaign__pb2.ListCampaignEventsResponse.FromString,
                 _registered_method=True)
 
 
@@ -307,6 +358,78 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanCampaign(self, request, context):
+        """Plans a clean-up of shared contact info: values that five or more persons have become its cases.
+        Nobody is told before StartCampaign. CAMPAIGN_STATE while another one is open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewCampaign(self, request, context):
+        """Counts what a campaign would do. UNKNOWN_CAMPAIGN where there is none, here and below.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartCampaign(self, request, context):
+        """Lets a campaign that was previewed tell organisations and persons, and delete after the deadline;
+        or lets one go on that was paused or stopped at its cap. CAMPAIGN_STATE where that cannot be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseCampaign(self, request, context):
+        """Holds a campaign up. CAMPAIGN_STATE where it does not run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndCampaign(self, request, context):
+        """Ends a campaign; what it did stays so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExemptFromCampaign(self, request, context):
+        """Takes persons out of a campaign, for a reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCampaign(self, request, context):
+        """Tells how far a campaign has come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCampaigns(self, request, context):
+        """Lists campaigns.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCampaignCases(self, request, context):
+        """Lists a campaign's cases; none where there is no such campaign.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCampaignEvents(self, request, context):
+        """Lists all that was done in a campaign; nothing where there is no such campaign.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -409,6 +532,56 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RemindStaleContact,
                     request_deserializer=krr_dot_v1_dot_reminder__pb2.RemindStaleContactRequest.FromString,
                     response_serializer=krr_dot_v1_dot_reminder__pb2.RemindStaleContactResponse.SerializeToString,
+            ),
+            'PlanCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanCampaign,
+                    request_deserializer=krr_dot_v1_dot_campaign__pb2.PlanCampaignRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_campaign__pb2.PlanCampaignResponse.SerializeToString,
+            ),
+            'PreviewCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewCampaign,
+                    request_deserializer=krr_dot_v1_dot_campaign__pb2.PreviewCampaignRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_campaign__pb2.PreviewCampaignResponse.SerializeToString,
+            ),
+            'StartCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartCampaign,
+                    request_deserializer=krr_dot_v1_dot_campaign__pb2.StartCampaignRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_campaign__pb2.StartCampaignResponse.SerializeToString,
+            ),
+            'PauseCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseCampaign,
+                    request_deserializer=krr_dot_v1_dot_campaign__pb2.PauseCampaignRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_campaign__pb2.PauseCampaignResponse.SerializeToString,
+            ),
+            'EndCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndCampaign,
+                    request_deserializer=krr_dot_v1_dot_campaign__pb2.EndCampaignRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_campaign__pb2.EndCampaignResponse.SerializeToString,
+            ),
+            'ExemptFromCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExemptFromCampaign,
+                    request_deserializer=krr_dot_v1_dot_campaign__pb2.ExemptFromCampaignRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_campaign__pb2.ExemptFromCampaignResponse.SerializeToString,
+            ),
+            'GetCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCampaign,
+                    request_deserializer=krr_dot_v1_dot_campaign__pb2.GetCampaignRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_campaign__pb2.GetCampaignResponse.SerializeToString,
+            ),
+            'ListCampaigns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCampaigns,
+                    request_deserializer=krr_dot_v1_dot_campaign__pb2.ListCampaignsRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_campaign__pb2.ListCampaignsResponse.SerializeToString,
+            ),
+            'ListCampaignCases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCampaignCases,
+                    request_deserializer=krr_dot_v1_dot_campaign__pb2.ListCampaignCasesRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_campaign__pb2.ListCampaignCasesResponse.SerializeToString,
+            ),
+            'ListCampaignEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCampaignEvents,
+                    request_deserializer=krr_dot_v1_dot_campaign__pb2.ListCampaignEventsRequest.FromString,
+                    response_serializer=krr_dot_v1_dot_campaign__pb2.ListCampaignEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -953,6 +1126,276 @@ class AdminService(object):
             '/krr.v1.AdminService/RemindStaleContact',
             krr_dot_v1_dot_reminder__pb2.RemindStaleContactRequest.SerializeToString,
             krr_dot_v1_dot_reminder__pb2.RemindStaleContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/PlanCampaign',
+            krr_dot_v1_dot_campaign__pb2.PlanCampaignRequest.SerializeToString,
+            krr_dot_v1_dot_campaign__pb2.PlanCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/PreviewCampaign',
+            krr_dot_v1_dot_campaign__pb2.PreviewCampaignRequest.SerializeToString,
+            krr_dot_v1_dot_campaign__pb2.PreviewCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/StartCampaign',
+            krr_dot_v1_dot_campaign__pb2.StartCampaignRequest.SerializeToString,
+            krr_dot_v1_dot_campaign__pb2.StartCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/PauseCampaign',
+            krr_dot_v1_dot_campaign__pb2.PauseCampaignRequest.SerializeToString,
+            krr_dot_v1_dot_campaign__pb2.PauseCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/EndCampaign',
+            krr_dot_v1_dot_campaign__pb2.EndCampaignRequest.SerializeToString,
+            krr_dot_v1_dot_campaign__pb2.EndCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExemptFromCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/ExemptFromCampaign',
+            krr_dot_v1_dot_campaign__pb2.ExemptFromCampaignRequest.SerializeToString,
+            krr_dot_v1_dot_campaign__pb2.ExemptFromCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/GetCampaign',
+            krr_dot_v1_dot_campaign__pb2.GetCampaignRequest.SerializeToString,
+            krr_dot_v1_dot_campaign__pb2.GetCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCampaigns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/ListCampaigns',
+            krr_dot_v1_dot_campaign__pb2.ListCampaignsRequest.SerializeToString,
+            krr_dot_v1_dot_campaign__pb2.ListCampaignsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCampaignCases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/ListCampaignCases',
+            krr_dot_v1_dot_campaign__pb2.ListCampaignCasesRequest.SerializeToString,
+            krr_dot_v1_dot_campaign__pb2.ListCampaignCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCampaignEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/krr.v1.AdminService/ListCampaignEvents',
+            krr_dot_v1_dot_campaign__pb2.ListCampaignEventsRequest.SerializeToString,
+            krr_dot_v1_dot_campaign__pb2.ListCampaignEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from krr.v1 import admin_service_pb2 as _admin_service_pb2
+from krr.v1 import campaign_pb2 as _campaign_pb2
 from krr.v1 import certificate_pb2 as _certificate_pb2
 from krr.v1 import message_record_pb2 as _message_record_pb2
 from krr.v1 import person_import_pb2 as _person_import_pb2
@@ -108,6 +109,30 @@ class AdminServiceStub:
     """Asks the next persons, by e-mail or else SMS, to confirm contact info that nears or passed 18
     months without word from them. The register does so by itself once a day.
     """
+    PlanCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.PlanCampaignRequest, _campaign_pb2.PlanCampaignResponse]
+    """Plans a clean-up of shared contact info: values that five or more persons have become its cases.
+    Nobody is told before StartCampaign. CAMPAIGN_STATE while another one is open.
+    """
+    PreviewCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.PreviewCampaignRequest, _campaign_pb2.PreviewCampaignResponse]
+    """Counts what a campaign would do. UNKNOWN_CAMPAIGN where there is none, here and below."""
+    StartCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.StartCampaignRequest, _campaign_pb2.StartCampaignResponse]
+    """Lets a campaign that was previewed tell organisations and persons, and delete after the deadline;
+    or lets one go on that was paused or stopped at its cap. CAMPAIGN_STATE where that cannot be.
+    """
+    PauseCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.PauseCampaignRequest, _campaign_pb2.PauseCampaignResponse]
+    """Holds a campaign up. CAMPAIGN_STATE where it does not run."""
+    EndCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.EndCampaignRequest, _campaign_pb2.EndCampaignResponse]
+    """Ends a campaign; what it did stays so."""
+    ExemptFromCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.ExemptFromCampaignRequest, _campaign_pb2.ExemptFromCampaignResponse]
+    """Takes persons out of a campaign, for a reason."""
+    GetCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.GetCampaignRequest, _campaign_pb2.GetCampaignResponse]
+    """Tells how far a campaign has come."""
+    ListCampaigns: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignsRequest, _campaign_pb2.ListCampaignsResponse]
+    """Lists campaigns."""
+    ListCampaignCases: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignCasesRequest, _campaign_pb2.ListCampaignCasesResponse]
+    """Lists a campaign's cases; none where there is no such campaign."""
+    ListCampaignEvents: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignEventsRequest, _campaign_pb2.ListCampaignEventsResponse]
+    """Lists all that was done in a campaign; nothing where there is no such campaign."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -183,6 +208,30 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Asks the next persons, by e-mail or else SMS, to confirm contact info that nears or passed 18
     months without word from them. The register does so by itself once a day.
     """
+    PlanCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.PlanCampaignRequest, _campaign_pb2.PlanCampaignResponse]  # type: ignore[assignment]
+    """Plans a clean-up of shared contact info: values that five or more persons have become its cases.
+    Nobody is told before StartCampaign. CAMPAIGN_STATE while another one is open.
+    """
+    PreviewCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.PreviewCampaignRequest, _campaign_pb2.PreviewCampaignResponse]  # type: ignore[assignment]
+    """Counts what a campaign would do. UNKNOWN_CAMPAIGN where there is none, here and below."""
+    StartCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.StartCampaignRequest, _campaign_pb2.StartCampaignResponse]  # type: ignore[assignment]
+    """Lets a campaign that was previewed tell organisations and persons, and delete after the deadline;
+    or lets one go on that was paused or stopped at its cap. CAMPAIGN_STATE where that cannot be.
+    """
+    PauseCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.PauseCampaignRequest, _campaign_pb2.PauseCampaignResponse]  # type: ignore[assignment]
+    """Holds a campaign up. CAMPAIGN_STATE where it does not run."""
+    EndCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.EndCampaignRequest, _campaign_pb2.EndCampaignResponse]  # type: ignore[assignment]
+    """Ends a campaign; what it did stays so."""
+    ExemptFromCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.ExemptFromCampaignRequest, _campaign_pb2.ExemptFromCampaignResponse]  # type: ignore[assignment]
+    """Takes persons out of a campaign, for a reason."""
+    GetCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.GetCampaignRequest, _campaign_pb2.GetCampaignResponse]  # type: ignore[assignment]
+    """Tells how far a campaign has come."""
+    ListCampaigns: _aio.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignsRequest, _campaign_pb2.ListCampaignsResponse]  # type: ignore[assignment]
+    """Lists campaigns."""
+    ListCampaignCases: _aio.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignCasesRequest, _campaign_pb2.ListCampaignCasesResponse]  # type: ignore[assignment]
+    """Lists a campaign's cases; none where there is no such campaign."""
+    ListCampaignEvents: _aio.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignEventsRequest, _campaign_pb2.ListCampaignEventsResponse]  # type: ignore[assignment]
+    """Lists all that was done in a campaign; nothing where there is no such campaign."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the register's own staff does. Nothing here shows personal data, and none of it
@@ -375,5 +424,89 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks the next persons, by e-mail or else SMS, to confirm contact info that nears or passed 18
         months without word from them. The register does so by itself once a day.
         """
+
+    @_abc_1.abstractmethod
+    def PlanCampaign(
+        self,
+        request: _campaign_pb2.PlanCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.PlanCampaignResponse, _abc.Awaitable[_campaign_pb2.PlanCampaignResponse]]:
+        """Plans a clean-up of shared contact info: values that five or more persons have become its cases.
+        Nobody is told before StartCampaign. CAMPAIGN_STATE while another one is open.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewCampaign(
+        self,
+        request: _campaign_pb2.PreviewCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.PreviewCampaignResponse, _abc.Awaitable[_campaign_pb2.PreviewCampaignResponse]]:
+        """Counts what a campaign would do. UNKNOWN_CAMPAIGN where there is none, here and below."""
+
+    @_abc_1.abstractmethod
+    def StartCampaign(
+        self,
+        request: _campaign_pb2.StartCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.StartCampaignResponse, _abc.Awaitable[_campaign_pb2.StartCampaignResponse]]:
+        """Lets a campaign that was previewed tell organisations and persons, and delete after the deadline;
+        or lets one go on that was paused or stopped at its cap. CAMPAIGN_STATE where that cannot be.
+        """
+
+    @_abc_1.abstractmethod
+    def PauseCampaign(
+        self,
+        request: _campaign_pb2.PauseCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.PauseCampaignResponse, _abc.Awaitable[_campaign_pb2.PauseCampaignResponse]]:
+        """Holds a campaign up. CAMPAIGN_STATE where it does not run."""
+
+    @_abc_1.abstractmethod
+    def EndCampaign(
+        self,
+        request: _campaign_pb2.EndCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.EndCampaignResponse, _abc.Awaitable[_campaign_pb2.EndCampaignResponse]]:
+        """Ends a campaign; what it did stays so."""
+
+    @_abc_1.abstractmethod
+    def ExemptFromCampaign(
+        self,
+        request: _campaign_pb2.ExemptFromCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.ExemptFromCampaignResponse, _abc.Awaitable[_campaign_pb2.ExemptFromCampaignResponse]]:
+        """Takes persons out of a campaign, for a reason."""
+
+    @_abc_1.abstractmethod
+    def GetCampaign(
+        self,
+        request: _campaign_pb2.GetCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.GetCampaignResponse, _abc.Awaitable[_campaign_pb2.GetCampaignResponse]]:
+        """Tells how far a campaign has come."""
+
+    @_abc_1.abstractmethod
+    def ListCampaigns(
+        self,
+        request: _campaign_pb2.ListCampaignsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.ListCampaignsResponse, _abc.Awaitable[_campaign_pb2.ListCampaignsResponse]]:
+        """Lists campaigns."""
+
+    @_abc_1.abstractmethod
+    def ListCampaignCases(
+        self,
+        request: _campaign_pb2.ListCampaignCasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.ListCampaignCasesResponse, _abc.Awaitable[_campaign_pb2.ListCampaignCasesResponse]]:
+        """Lists a campaign's cases; none where there is no such campaign."""
+
+    @_abc_1.abstractmethod
+    def ListCampaignEvents(
+        self,
+        request: _campaign_pb2.ListCampaignEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaign_pb2.ListCampaignEventsResponse, _abc.Awaitable[_campaign_pb2.ListCampaignEventsResponse]]:
+        """Lists all that was done in a campaign; nothing where there is no such campaign."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

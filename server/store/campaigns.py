@@ -1,0 +1,387 @@
+"""Campaigns against shared contact info: planned, previewed, started and read by the staff."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import RowMapping, insert, select, text, update
+
+from server.domain.campaign import SHARED_BY_AT_LEAST, CampaignState, check_deadline, notice_address
+from server.domain.contact import ContactKind
+from server.domain.errors import Reason, Refusal
+from server.domain.identifiers import PersonIdentifier, is_synthetic
+from server.domain.message import CHANNEL_TO, Channel
+from server.domain.rules import date_in_norway
+from server.store.campaign_tables import campaign, campaign_event, campaign_organisation
+from server.store.transaction import Answer, Reader, Transaction
+
+# Of a person in several cases the standing that says most.
+_CAMPAIGN = """
+    SELECT campaign.*,
+        (SELECT count(*) FROM campaign_case WHERE campaign_id = campaign.id) AS case_count,
+        (SELECT count(DISTINCT notice_id) FROM campaign_case WHERE campaign_id = campaign.id) AS notice_count,
+        counted.*
+    FROM campaign CROSS JOIN LATERAL (
+        SELECT count(*) AS person_count, count(letter) AS letter_count,
+            count(*) FILTER (WHERE 'DELETED' = ANY(standings)) AS deleted_count,
+            count(*) FILTER (WHERE NOT 'DELETED' = ANY(standings)
+                AND standings && '{OPEN,DOOMED}') AS open_count,
+            count(*) FILTER (WHERE NOT standings && '{DELETED,OPEN,DOOMED}'
+                AND 'EXEMPT' = ANY(standings)) AS exempt_count,
+            count(*) FILTER (WHERE NOT standings && '{DELETED,OPEN,DOOMED,EXEMPT}'
+                AND 'SETTLED' = ANY(standings)) AS settled_count,
+            count(*) FILTER (WHERE standings <@ '{REPAIRED}') AS repaired_count
+        FROM (
+            SELECT person_id, array_agg(standing) AS standings, (array_agg(letter_id))[1] AS letter
+            FROM campaign_person JOIN campaign_case ON campaign_case.id = case_id
+            WHERE campaign_id = campaign.id GROUP BY person_id
+        ) AS persons
+    ) AS counted
+"""
+
+_DAYS = text("""
+    SELECT standing_date AS date,
+        count(DISTINCT person_id) FILTER (WHERE standing = 'REPAIRED') AS repaired,
+        count(DISTINCT person_id) FILTER (WHERE standing = 'DELETED') AS deleted
+    FROM campaign_person JOIN campaign_case ON campaign_case.id = case_id
+    WHERE campaign_id = :id AND standing IN ('REPAIRED', 'DELETED')
+    GROUP BY standing_date ORDER BY standing_date
+""")
+
+_CASES = text("""
+    SELECT campaign_case.id, kind, person_count, notice_id,
+        count(*) FILTER (WHERE standing = 'REPAIRED') AS repaired,
+        count(*) FILTER (WHERE standing = 'EXEMPT') AS exempt,
+        count(*) FILTER (WHERE standing = 'SETTLED') AS settled,
+        count(*) FILTER (WHERE standing = 'DELETED') AS deleted,
+        count(*) FILTER (WHERE standing IN ('OPEN', 'DOOMED')) AS open
+    FROM campaign_case JOIN campaign_person ON case_id = campaign_case.id
+    WHERE campaign_id = :id AND campaign_case.id > :after
+    GROUP BY campaign_case.id ORDER BY campaign_case.id LIMIT :limit
+""")
+
+_ENTER_CASES = text("""
+    INSERT INTO campaign_case (campaign_id, kind, digest, person_count)
+    SELECT CAST(:id AS bigint), 'email', email_digest, count(*) FROM person
+    WHERE status = 'ACTIVE' AND email_digest IS NOT NULL GROUP BY email_digest HAVING count(*) >= :least
+  UNION ALL
+    SELECT CAST(:id AS bigint), 'mobile', mobile_digest, count(*) FROM person
+    WHERE status = 'ACTIVE' AND mobile_digest IS NOT NULL GROUP BY mobile_digest HAVING count(*) >= :least
+""")
+
+_ENTER_PERSONS = text("""
+    INSERT INTO campaign_person (case_id, person_id, standing, standing_date)
+    SELECT campaign_case.id, person.id, 'OPEN', :today FROM campaign_case JOIN person
+        ON kind = 'email' AND email_digest = digest OR kind = 'mobile' AND mobile_digest = digest
+    WHERE campaign_id = :id AND status = 'ACTIVE'
+""")
+
+# Cases of which somebody is still to be told, with the value as one of the persons has it.
+_VALUES = text("""
+    SELECT campaign_case.id, kind, holder.identifier,
+        CASE kind WHEN 'email' THEN holder.email ELSE holder.mobile END AS value
+    FROM campaign_case CROSS JOIN LATERAL (
+        SELECT identifier, email, mobile FROM person
+        WHERE status = 'ACTIVE' AND (kind = 'email' AND email_digest = digest
+            OR kind = 'mobile' AND mobile_digest = digest)
+        ORDER BY id LIMIT 1
+    ) AS holder
+    WHERE campaign_id = :id AND notice_id IS NULL AND EXISTS (
+        SELECT FROM campaign_person WHERE case_id = campaign_case.id AND standing = 'OPEN')
+    ORDER BY campaign_case.id
+""")
+
+# Persons who still have a value of which others have it too.
+DOOMED = """
+    SELECT case_id, person_id FROM campaign_person
+    JOIN campaign_case ON campaign_case.id = case_id
+    JOIN person ON person.id = person_id AND status = 'ACTIVE'
+        AND (kind = 'email' AND email_digest = digest OR kind = 'mobile' AND mobile_digest = digest)
+    WHERE campaign_id = :id AND standing = 'OPEN' AND 2 <= (
+        SELECT count(*) FROM (SELECT FROM person AS sharing
+            WHERE sharing.status = 'ACTIVE' AND (kind = 'email' AND sharing.email_digest = digest
+                OR kind = 'mobile' AND sharing.mobile_digest = digest) LIMIT 2) AS some)
+"""
+
+_EXEMPT = text("""
+    UPDATE campaign_person SET standing = 'EXEMPT', standing_date = :today
+    FROM campaign_case JOIN person ON true
+    WHERE campaign_case.id = case_id AND campaign_id = :id AND person.id = person_id
+      AND (case_id = :case_id OR identifier = :identifier) AND standing IN ('OPEN', 'DOOMED')
+    RETURNING person_id
+""")
+
+_EVENTS = text("""
+    SELECT id, event_time, actor, what, count, coalesce(reason, '') AS reason FROM campaign_event
+    WHERE campaign_id = :id AND id > :after ORDER BY id LIMIT :limit
+""")
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What an organisation is to be told.
+
+    cases: which of its values it is about.
+    synthetic: whether they are of synthetic persons.
+    """
+
+    channel: Channel
+    recipient: str
+    cases: tuple[int, ...]
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a campaign would do as things are."""
+
+    notices: Sequence[Notice]
+    letters: int
+    deletions: int
+
+
+def plan_campaign(
+    transaction: Transaction, actor: str, deadline: date, organisations: Mapping[str, str], now: datetime
+) -> Answer:
+    """Fix the cases and their persons. The answer's change number is the campaign's id.
+
+    Raises InvalidValue: INVALID_FIELD; Refusal: CAMPAIGN_STATE where another one is open.
+    """
+    check_deadline(deadline, now)
+    execute = transaction.connection.execute
+    # In turn: of two who plan at once the second finds the first's.
+    execute(text("LOCK TABLE campaign IN SHARE ROW EXCLUSIVE MODE"))
+    closed = (CampaignState.FINISHED, CampaignState.ENDED)
+    if execute(select(campaign.c.id).where(campaign.c.state.not_in(closed))).first():
+        raise Refusal(Reason.CAMPAIGN_STATE)
+    row_id: int = execute(
+        insert(campaign)
+        .values(state=CampaignState.PLANNED, deadline_date=deadline, planned_time=now)
+        .returning(campaign.c.id)
+    ).scalar_one()
+    if organisations:
+        execute(
+            insert(campaign_organisation),
+            [
+                {"campaign_id": row_id, "domain": each, "email": email}
+                for each, email in organisations.items()
+            ],
+        )
+    cases = execute(_ENTER_CASES, {"id": row_id, "least": SHARED_BY_AT_LEAST}).rowcount
+    execute(_ENTER_PERSONS, {"id": row_id, "today": date_in_norway(now)})
+    note_event(transaction, row_id, now, actor, "PLANNED", cases)
+    return Answer("PLANNED", row_id)
+
+
+def preview_campaign(transaction: Transaction, actor: str, campaign_id: int, now: datetime) -> Preview:
+    """Count what the campaign would do, and keep the number of deletions.
+
+    Raises Refusal: UNKNOWN_CAMPAIGN, or CAMPAIGN_STATE where it is over.
+    """
+    lock_campaign(transaction, campaign_id)
+    execute = transaction.connection.execute
+    letters = execute(
+        text("""
+            SELECT count(DISTINCT person_id) FROM campaign_person
+            JOIN campaign_case ON campaign_case.id = case_id
+            WHERE campaign_id = :id AND standing = 'OPEN' AND letter_id IS NULL
+        """),
+        {"id": campaign_id},
+    ).scalar_one()
+    deletions = execute(
+        text(f"SELECT count(DISTINCT person_id) FROM ({DOOMED}) AS doomed"),  # noqa: S608 (a query from above)
+        {"id": campaign_id},
+    ).scalar_one()
+    execute(
+        update(campaign)
+        .where(campaign.c.id == campaign_id)
+        .values(previewed_deletion_count=deletions, previewed_time=now)
+    )
+    note_event(transaction, campaign_id, now, actor, "PREVIEWED", deletions)
+    return Preview(notices_to_write(transaction, campaign_id), letters, deletions)
+
+
+def start_campaign(
+    transaction: Transaction, actor: str, campaign_id: int, max_deletions: int | None, now: datetime
+) -> Answer:
+    """Let the campaign run, for the first time or on.
+
+    max_deletions: None for as many as were allowed before, or previewed.
+
+    Raises InvalidValue: INVALID_FIELD where the deadline has come too near; Refusal: UNKNOWN_CAMPAIGN,
+    or CAMPAIGN_STATE where it was not previewed, runs already or is over.
+    """
+    row = lock_campaign(transaction, campaign_id)
+    if row.state == CampaignState.RUNNING or row.previewed_time is None:
+        raise Refusal(Reason.CAMPAIGN_STATE)
+    if row.state == CampaignState.PLANNED:
+        check_deadline(row.deadline_date, now)
+    if max_deletions is None:
+        max_deletions = row.previewed_deletion_count if row.max_deletions is None else row.max_deletions
+    transaction.connection.execute(
+        update(campaign)
+        .where(campaign.c.id == campaign_id)
+        .values(
+            state=CampaignState.RUNNING,
+            started_time=row.started_time or now,
+            max_deletions=max_deletions,
+        )
+    )
+    note_event(transaction, campaign_id, now, actor, "STARTED", max_deletions)
+    return Answer("STARTED")
+
+
+def pause_campaign(transaction: Transaction, actor: str, campaign_id: int, now: datetime) -> None:
+    """Hold the campaign up; a step under way ends before this does.
+
+    Raises Refusal: UNKNOWN_CAMPAIGN, or CAMPAIGN_STATE where it does not run.
+    """
+    if lock_campaign(transaction, campaign_id).state != CampaignState.RUNNING:
+        raise Refusal(Reason.CAMPAIGN_STATE)
+    set_state(transaction, campaign_id, CampaignState.PAUSED, now)
+    note_event(transaction, campaign_id, now, actor, "PAUSED", 0)
+
+
+def end_campaign(transaction: Transaction, actor: str, campaign_id: int, now: datetime) -> None:
+    """End the campaign; what it did stays. One that has ended stays so.
+
+    Raises Refusal: UNKNOWN_CAMPAIGN.
+    """
+    row = _lock(transaction, campaign_id)
+    if row.ended_time is None:
+        set_state(transaction, campaign_id, CampaignState.ENDED, now)
+        note_event(transaction, campaign_id, now, actor, "ENDED", 0)
+
+
+def exempt(
+    transaction: Transaction,
+    actor: str,
+    campaign_id: int,
+    whom: int | PersonIdentifier,
+    reason: str,
+    now: datetime,
+) -> Answer:
+    """Take the persons of a case, or one person, out of the campaign.
+
+    Raises Refusal: UNKNOWN_CAMPAIGN, or CAMPAIGN_STATE where it is over.
+    """
+    lock_campaign(transaction, campaign_id)
+    by_case = isinstance(whom, int)
+    exempted = transaction.connection.execute(
+        _EXEMPT,
+        {
+            "id": campaign_id,
+            "case_id": whom if by_case else None,
+            "identifier": None if by_case else whom,
+            "today": date_in_norway(now),
+        },
+    ).scalars()
+    count = len(set(exempted))
+    note_event(transaction, campaign_id, now, actor, "EXEMPTED", count, reason)
+    return Answer("EXEMPTED", affected_count=count)
+
+
+def notices_to_write(transaction: Transaction, campaign_id: int) -> list[Notice]:
+    """What organisations are still to be told: one notice for all cases of a recipient."""
+    execute = transaction.connection.execute
+    organisations: dict[str, str] = {
+        row.domain: row.email
+        for row in execute(
+            select(campaign_organisation).where(campaign_organisation.c.campaign_id == campaign_id)
+        )
+    }
+    cases: dict[tuple[Channel, str], list[Any]] = {}
+    for row in execute(_VALUES, {"id": campaign_id}):
+        kind = ContactKind(row.kind)
+        recipient = notice_address(row.value, organisations) if kind is ContactKind.EMAIL else row.value
+        cases.setdefault((CHANNEL_TO[kind], recipient), []).append(row)
+    return [
+        Notice(
+            channel,
+            recipient,
+            tuple(row.id for row in rows),
+            any(is_synthetic(row.identifier) for row in rows),
+        )
+        for (channel, recipient), rows in cases.items()
+    ]
+
+
+def find_campaign(reader: Reader, campaign_id: int) -> RowMapping:
+    """The campaign with its counts. Raises Refusal: UNKNOWN_CAMPAIGN."""
+    found = (
+        reader.connection.execute(text(f"{_CAMPAIGN} WHERE campaign.id = :id"), {"id": campaign_id})
+        .mappings()
+        .first()
+    )
+    if found is None:
+        raise Refusal(Reason.UNKNOWN_CAMPAIGN)
+    return found
+
+
+def list_campaigns(reader: Reader, limit: int) -> Sequence[RowMapping]:
+    """The newest campaigns with their counts."""
+    statement = text(f"{_CAMPAIGN} ORDER BY campaign.id DESC LIMIT :limit")
+    return reader.connection.execute(statement, {"limit": limit}).mappings().all()
+
+
+def list_days(reader: Reader, campaign_id: int) -> Sequence[Any]:
+    """What became of the campaign's persons, day by day."""
+    return reader.connection.execute(_DAYS, {"id": campaign_id}).all()
+
+
+def list_cases(reader: Reader, campaign_id: int, *, after: int, limit: int) -> Sequence[Any]:
+    """The campaign's cases above that id."""
+    return reader.connection.execute(_CASES, {"id": campaign_id, "after": after, "limit": limit}).all()
+
+
+def list_events(reader: Reader, campaign_id: int, *, after: int, limit: int) -> Sequence[Any]:
+    """The campaign's record after that event."""
+    return reader.connection.execute(_EVENTS, {"id": campaign_id, "after": after, "limit": limit}).all()
+
+
+def lock_campaign(transaction: Transaction, campaign_id: int) -> Any:
+    """The campaign, locked until the end: neither its steps nor the staff change it meanwhile.
+
+    Raises Refusal: UNKNOWN_CAMPAIGN, or CAMPAIGN_STATE where it is over.
+    """
+    row = _lock(transaction, campaign_id)
+    if row.ended_time is not None:
+        raise Refusal(Reason.CAMPAIGN_STATE)
+    return row
+
+
+def set_state(transaction: Transaction, campaign_id: int, state: CampaignState, now: datetime) -> None:
+    """Bring the campaign into the state."""
+    ends = state in (CampaignState.FINISHED, CampaignState.ENDED)
+    transaction.connection.execute(
+        update(campaign)
+        .where(campaign.c.id == campaign_id)
+        .values({"state": state, **({"ended_time": now} if ends else {})})
+    )
+
+
+def note_event(
+    transaction: Transaction,
+    campaign_id: int,
+    now: datetime,
+    actor: str,
+    what: str,
+    count: int,
+    reason: str | None = None,
+) -> None:
+    """Enter a step in the record."""
+    transaction.connection.execute(
+        insert(campaign_event).values(
+            campaign_id=campaign_id, event_time=now, actor=actor, what=what, count=count, reason=reason
+        )
+    )
+
+
+def _lock(transaction: Transaction, campaign_id: int) -> Any:
+    row = transaction.connection.execute(
+        select(campaign).where(campaign.c.id == campaign_id).with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise Refusal(Reason.UNKNOWN_CAMPAIGN)
+    return row
