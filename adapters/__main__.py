@@ -18,10 +18,9 @@ from krr_client.telemetry import configure_telemetry
 from opentelemetry.instrumentation.grpc import GrpcInstrumentorClient, filters
 from pydantic import ValidationError
 
-from adapters import digipost, eboks, sms
+from adapters import digipost, eboks, email, letter, sms
 from adapters.adapter import AccountReader, MailboxAdapter
 from adapters.circuit_breaker import CircuitBreaker
-from adapters.receipts import receipts_listener
 from adapters.runner import Runner
 from adapters.settings import AdapterSettings
 from adapters.token_bucket import TokenBucket
@@ -40,6 +39,9 @@ _NOT_TRACED = filters.any_of(
 # A sweep has days. One that goes on while the operator is away leaves persons unread.
 _CONCURRENT_READS = 4
 _READ_PAUSE_SECONDS = 30.0
+
+# Each waits for its batch to be closed.
+_CONCURRENT_LETTERS = 50
 
 _log = structlog.get_logger()
 
@@ -64,10 +66,9 @@ def _sms(
     name: str, register: grpc.Channel, settings: AdapterSettings, stack: ExitStack
 ) -> Sequence[Runner[Any]]:
     sms_settings = sms.SmsSettings()
-    stack.enter_context(receipts_listener(sms_settings.receipts_listen, register))
     messages = message_work(
         name,
-        sms.LinkGateway(sms_settings),
+        sms.chosen_gateway(sms_settings, register, settings.adapter_probe_seconds, stack),
         register,
         settings.adapter_lease_seconds,
         channel=pb.CHANNEL_SMS,
@@ -76,11 +77,45 @@ def _sms(
     return [_runner(messages, settings)]
 
 
-def _runner(work: Work[Any], settings: AdapterSettings) -> Runner[Any]:
+def _letter(
+    name: str, register: grpc.Channel, settings: AdapterSettings, stack: ExitStack
+) -> Sequence[Runner[Any]]:
+    letter_settings = letter.LetterSettings()
+    batches = stack.enter_context(letter.batches_in(letter_settings.folder, letter_settings.batch_seconds))
+    messages = message_work(
+        name,
+        letter.PrintFolder(letter_settings, batches),
+        register,
+        settings.adapter_lease_seconds,
+        channel=pb.CHANNEL_LETTER,
+        gateway_is_sandbox=letter_settings.gateway_is_sandbox,
+    )
+    told = "adapter_concurrency" in settings.model_fields_set
+    return [_runner(messages, settings, settings.adapter_concurrency if told else _CONCURRENT_LETTERS)]
+
+
+def _email(
+    name: str, register: grpc.Channel, settings: AdapterSettings, stack: ExitStack
+) -> Sequence[Runner[Any]]:
+    email_settings = email.EmailSettings()
+    bounces = email.bounces_listener(email_settings.bounces_listen, email_settings.bounce_domain, register)
+    stack.enter_context(bounces)
+    messages = message_work(
+        name,
+        email.SmtpGateway(email_settings),
+        register,
+        settings.adapter_lease_seconds,
+        channel=pb.CHANNEL_EMAIL,
+        gateway_is_sandbox=email_settings.gateway_is_sandbox,
+    )
+    return [_runner(messages, settings)]
+
+
+def _runner(work: Work[Any], settings: AdapterSettings, concurrency: int | None = None) -> Runner[Any]:
     most = settings.adapter_most_per_second
     return Runner(
         work,
-        concurrency=settings.adapter_concurrency,
+        concurrency=concurrency or settings.adapter_concurrency,
         breaker=CircuitBreaker(long_pause=settings.adapter_probe_seconds),
         rate=TokenBucket(most) if most else None,
     )
@@ -101,6 +136,8 @@ ADAPTERS: dict[str, MakeRunners] = {
     "digipost": _mailbox(lambda: digipost.DigipostAdapter(digipost.DigipostSettings())),
     "eboks": _mailbox(lambda: eboks.adapter_for(eboks.EBoksSettings())),
     "sms": _sms,
+    "email": _email,
+    "letter": _letter,
 }
 
 

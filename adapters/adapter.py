@@ -10,7 +10,7 @@ says that one may take longer is refused at start-up.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from krr.v1 import delivery_service_pb2 as pb
@@ -28,9 +28,23 @@ class Done:
 
 @dataclass(frozen=True)
 class TryLater:
-    """The supplier is away or its answer was lost; another attempt may help."""
+    """The supplier is away or its answer was lost; another attempt may help.
+
+    wait_seconds: how long to wait at least, such as for the receipt of a message that is not likely
+        to have been taken, and may have been.
+    """
 
     error_code: str
+    wait_seconds: float = field(default=0.0, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Unsure(TryLater):
+    """The gateway may have taken the message: the answer was lost.
+
+    The register waits for a receipt, sends the message once more, and leaves it at that. A gateway
+    says TryLater only where it knows that the message was not taken, or can hardly have been.
+    """
 
 
 @dataclass(frozen=True)
@@ -51,10 +65,18 @@ class Refused:
 
 @dataclass(frozen=True)
 class Sent:
-    """A message gateway took the message."""
+    """A message gateway took the message.
+
+    gateway: its name, a code such as "LINK_MYLINK".
+    gateway_message_id: what it calls the message, at most 100 characters; its receipts say so too.
+    parts: in how many parts or pages it goes, 0 where that is not known.
+    cost_class: what each of them costs.
+    """
 
     gateway: str
     gateway_message_id: str
+    parts: int = 0
+    cost_class: pb.CostClass.ValueType = pb.COST_CLASS_UNSPECIFIED
 
 
 @dataclass(frozen=True)
@@ -148,4 +170,4 @@ class MessageGateway(Protocol):
     """Sends messages on one channel."""
 
     def send(self, message: pb.Message) -> Sent | TryLater | Refused:
-        """Hand the message over under its message_id as reference."""
+        """Hand the message over under its message_id as reference. A TryLater may be an Unsure."""

@@ -16,13 +16,16 @@ from ssl import SSLContext, SSLError
 import httpx
 from opentelemetry import trace
 
-from adapters.adapter import Misconfigured, Refused, TryLater
+from adapters.adapter import Misconfigured, Refused, TryLater, Unsure
 
 # Both write addresses to their log.
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 LARGEST_ANSWER = 64 * 1024
+
+# Of what exchange() raises: the supplier may have got the request.
+_ARRIVED_PERHAPS = frozenset({"TIMEOUT", "ANSWER_LOST", "ANSWER_TOO_LARGE"})
 
 _tracer = trace.get_tracer(__name__)
 
@@ -38,6 +41,12 @@ class NotDone(Exception):
     def of_read(self) -> TryLater:
         """The outcome where something was only read: what is refused then says nothing of the person."""
         return TryLater(self.outcome.error_code) if isinstance(self.outcome, Refused) else self.outcome
+
+    @property
+    def of_message(self) -> TryLater | Refused:
+        """The outcome where a message was handed over, which may have been taken."""
+        unsure = self.outcome.error_code in _ARRIVED_PERHAPS
+        return Unsure(self.outcome.error_code) if unsure else self.outcome
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where SMS gateways report what became of messages: one small HTTP listener.
+"""Where MyLINK reports what became of messages: one small HTTP listener.
 
 A receipt's address holds the message's receipt token, which nobody else knows; so neither
 addresses nor bodies are logged. The gateway is told 200 only for what it need not repeat.

@@ -13,7 +13,7 @@ from krr_client import RegisterError
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from adapters.adapter import Misconfigured, Refused, TryLater
+from adapters.adapter import Misconfigured, Refused, TryLater, Unsure
 from adapters.backoff import delay_after
 from adapters.circuit_breaker import CircuitBreaker
 from adapters.late_calls import Unsettled
@@ -155,14 +155,19 @@ class Runner(Generic[Piece]):
         except Exception as fault:
             # Only the type: the text may hold what was sent.
             self._log.error("adapter fault", exception=type(fault).__name__, **self._work.attributes(piece))
-            outcome = TryLater("ADAPTER_FAULT")
+            outcome = self._fault()
         if not isinstance(outcome, self._work.outcomes) or (
             isinstance(outcome, TryLater | Refused) and not _ERROR_CODE.fullmatch(outcome.error_code)
         ):
             self._log.error("adapter gave no outcome", **self._work.attributes(piece))
-            outcome = TryLater("ADAPTER_FAULT")
+            outcome = self._fault()
         self._note(outcome, begun)
         return outcome
+
+    def _fault(self) -> TryLater:
+        """The outcome of an attempt that gave none. A message may have gone out before."""
+        may_be_unsure = Unsure in self._work.outcomes
+        return Unsure("ADAPTER_FAULT") if may_be_unsure else TryLater("ADAPTER_FAULT")
 
     def _note(self, outcome: Outcome, begun: float) -> None:
         """Tell the breaker; log what thereby becomes another."""
@@ -229,6 +234,7 @@ def _links_to(trace_parent: str) -> list[trace.Link]:
 
 _OUTCOME_NAMES: dict[type[Outcome], str] = {
     TryLater: "try_later",
+    Unsure: "unsure",
     Misconfigured: "misconfigured",
     Unsettled: "unsettled",
     Refused: "refused",

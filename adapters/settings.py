@@ -50,12 +50,13 @@ class AdapterSettings(BaseSettings):
 def _protected(url: str) -> str:
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if not (parts.scheme == "https" and host) and not (parts.scheme == "http" and _is_this_machine(host)):
+    if not (parts.scheme == "https" and host) and not (parts.scheme == "http" and is_this_machine(host)):
         raise ValueError("must begin with https://, unless it is on this machine")
     return url.rstrip("/")
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Whether the host, a name or an address, is the one that this runs on."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

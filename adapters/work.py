@@ -1,6 +1,5 @@
 """The kinds of leased work, mailbox deliveries, comparisons and messages, in one shape for the runner."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +23,7 @@ from adapters.adapter import (
     Refused,
     Sent,
     TryLater,
+    Unsure,
 )
 from adapters.late_calls import LateCalls, Unsettled
 
@@ -38,8 +38,7 @@ _UNTIL_READ_AGAIN = 60.0
 
 # No gateway knows a message again. One that may have been taken is sent again only after its
 # receipt had time to come; a receipt ends the message at the register.
-_WAIT_FOR_RECEIPT = 10.0
-_PERHAPS_TAKEN = re.compile("TIMEOUT|ANSWER_LOST|ANSWER_TOO_LARGE|HTTP_[25][0-9][0-9]|ADAPTER_FAULT")
+WAIT_FOR_RECEIPT = 10.0
 
 _log = structlog.get_logger()
 
@@ -219,9 +218,17 @@ def message_work(
     def finish(message: pb.Message, outcome: Outcome, delay: float) -> None:
         request = pb.FinishMessageRequest(message_id=message.message_id, lease_token=message.lease_token)
         match outcome:
-            case Sent(gateway_name, gateway_message_id):
-                request.sent.gateway = gateway_name
-                request.sent.gateway_message_id = gateway_message_id
+            case Sent(gateway_name, gateway_message_id, parts, cost_class):
+                request.sent.CopyFrom(
+                    pb.MessageSent(
+                        gateway=gateway_name,
+                        gateway_message_id=gateway_message_id,
+                        parts=parts,
+                        cost_class=cost_class,
+                    )
+                )
+            case Unsure(error_code):
+                request.unsure.CopyFrom(pb.MessageUnsure(delay=_duration(delay), error_code=error_code))
             case TryLater(error_code):
                 request.try_later.CopyFrom(_try_later(error_code, delay))
             case Refused(error_code):
@@ -235,10 +242,10 @@ def message_work(
         deadline_seconds=getattr(gateway, "deadline_seconds", 0.0),
         lease=lease_messages,
         deliver=send,
-        outcomes=(Sent, TryLater, Refused),
+        outcomes=(Sent, Unsure, TryLater, Refused),
         finish=finish,
         shortest_delay=lambda outcome: (
-            _WAIT_FOR_RECEIPT if _PERHAPS_TAKEN.fullmatch(outcome.error_code) else 0.0
+            WAIT_FOR_RECEIPT if isinstance(outcome, Unsure) else outcome.wait_seconds
         ),
         attributes=lambda message: {"krr.message_id": message.message_id},
         trace_parent=lambda message: message.trace_parent,

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
-from adapters.sandbox import digipost, eboks, link
+from adapters.sandbox import digipost, eboks, link, mailbox, population_register
 from adapters.sandbox.control import running
 
 _SUPPLIERS: dict[str, Callable[[Path, str], Starlette]] = {
     "digipost": digipost.make_app,
     "eboks": eboks.make_app,
     "link": link.make_app,
+    "mailbox": mailbox.make_app,
+    "population-register": population_register.make_app,
 }
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -28,6 +30,13 @@ accounts, at the mailbox operators:
   GET  /sandbox/accounts
   POST /sandbox/accounts   {"identifier": "...", "choose": true}
        the citizen opens an account, and the operator reports it to the register
+
+what was sent, for a browser:
+  /sandbox/phones (link), /sandbox/mailbox (mailbox)
+
+addresses, at the population register (adapters/sandbox/population_register.py says who has which):
+  PUT  /sandbox/addresses  [{"identifier": "...", "name": "...", "lines": ["..."], "postal_code": "9999",
+                             "place": "...", "country": "NO", "protection": "ugradert", "dead": false}, ...]
 """
 
 

@@ -3,6 +3,7 @@
 import os
 import secrets
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
+
+_THIS_MACHINE = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
 
 
 def secret(file: Path) -> str:
@@ -47,6 +50,7 @@ def certificate_pem(file: Path, key: rsa.RSAPrivateKey, common_name: str) -> str
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
             .not_valid_after(now + timedelta(days=3650))
+            .add_extension(x509.SubjectAlternativeName(_THIS_MACHINE), critical=False)
             .sign(key, SHA256())
         )
         _write(file, made.public_bytes(Encoding.PEM))

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from adapters.sandbox import keys
 from adapters.sandbox.contract import request_body
 from adapters.sandbox.control import Behaviour, Switch, sandbox_app
+from adapters.sandbox.pages import phones_page
 
 CLIENT_ID = "krr-sandbox"
 TOKEN_PATH = "/auth/realms/CPaaS/protocol/openid-connect/token"
@@ -41,8 +42,9 @@ _REPORT_DELAYS = (0.05, 0.2, 1, 2, 5, 10, 30, 60)
 def make_app(data_directory: Path, register: str) -> Starlette:  # noqa: ARG001 (as every sandbox)
     """The gateway with its messages and its `client-secret` file in data_directory.
 
-    `GET /sandbox/messages` lists what was sent. `PUT /sandbox/report {"code": 4003}` makes
-    that the last report of messages to come, until {"code": 2000}.
+    `GET /sandbox/messages` lists what was sent, `/sandbox/phones` shows it to a browser.
+    `PUT /sandbox/report {"code": 4003}` makes that the last report of messages to come, until
+    {"code": 2000}.
     """
     secret = keys.secret(data_directory / "client-secret")
     messages = _Messages(data_directory / "messages.sqlite")
@@ -94,6 +96,9 @@ def make_app(data_directory: Path, register: str) -> Starlette:  # noqa: ARG001 
     async def list_messages(_request: Request) -> Response:
         return JSONResponse(await asyncio.to_thread(messages.list))
 
+    async def show_phones(_request: Request) -> Response:
+        return phones_page(await asyncio.to_thread(messages.list))
+
     async def put_report(request: Request) -> Response:
         last_report["code"] = int((await request.json())["code"])
         return JSONResponse(last_report)
@@ -106,6 +111,7 @@ def make_app(data_directory: Path, register: str) -> Starlette:  # noqa: ARG001 
         switch,
         [
             Route("/sandbox/messages", list_messages, methods=["GET"]),
+            Route("/sandbox/phones", show_phones, methods=["GET"]),
             Route("/sandbox/report", put_report, methods=["PUT"]),
         ],
         reading_posts=[TOKEN_PATH],

@@ -2,28 +2,32 @@
 
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 from krr.v1 import delivery_service_pb2 as pb
 from pydantic import BaseModel, Field, ValidationError
 
-from adapters.adapter import Refused, Sent, TryLater
+from adapters.adapter import Refused, Sent, TryLater, Unsure
 from adapters.exchange import NotDone, exchange
-from adapters.sms.settings import SmsSettings
+from adapters.sms.expiry import time_left
+from adapters.sms.parts import cost_class, split
+from adapters.sms.settings import LinkSettings
 from adapters.sms.token import AccessToken
 from adapters.texts import UnknownText, render
+from adapters.work import WAIT_FOR_RECEIPT
 
 GATEWAY = "LINK_MYLINK"
 
-# A handset that was off for longer gets nothing: by then the news is old.
-_EXPIRES_MILLISECONDS = 24 * 60 * 60 * 1000
+# MyLINK takes no longer time.
+_LONGEST = timedelta(hours=48)
 
 
 class LinkGateway:
     """Sends one message per call. MyLINK knows no message again: every call taken is an SMS."""
 
-    def __init__(self, settings: SmsSettings) -> None:
-        self.deadline_seconds = settings.deadline_seconds
+    def __init__(self, settings: LinkSettings) -> None:
+        self.deadline_seconds = settings.deadline_of_each
         self._settings = settings
         self._token = AccessToken(settings)
 
@@ -35,10 +39,14 @@ class LinkGateway:
             # A newer adapter may know it.
             return TryLater("UNKNOWN_TEXT")
         except NotDone as not_done:
-            return not_done.outcome
+            return not_done.of_message
 
     def _send(self, message: pb.Message, ends: float) -> Sent | TryLater | Refused:
-        body = json.dumps([self._request(message)]).encode()
+        text, left = render(message), min(time_left(message), _LONGEST)
+        milliseconds = left // timedelta(milliseconds=1)
+        if milliseconds <= 0:
+            return Refused("EXPIRED")
+        body = json.dumps([self._request(message, text, milliseconds)]).encode()
         token = self._token.get(ends)
         answer = exchange(
             "link send",
@@ -54,24 +62,27 @@ class LinkGateway:
         )
         match answer.status:
             case 202:
-                return _sent(answer.body)
+                return _sent(answer.body, message, text)
             case 400 | 403:
                 return Refused(answer.error_code)
             case 401:
                 self._token.drop(token)
-        return TryLater(answer.error_code)
+        if 200 <= answer.status < 300:
+            return Unsure(answer.error_code)
+        # One that says so itself hardly took it; a proxy that says so does not know.
+        return TryLater(answer.error_code, wait_seconds=WAIT_FOR_RECEIPT if answer.status >= 500 else 0.0)
 
-    def _request(self, message: pb.Message) -> dict[str, Any]:
+    def _request(self, message: pb.Message, text: str, milliseconds: int) -> dict[str, Any]:
         receipts_url = f"{self._settings.receipts_url}/receipts/{message.receipt_token}"
         return {
             "recipient": message.recipient,
             "content": {
-                "text": render(message),
+                "text": text,
                 "options": {"sms.sender": self._settings.sender, "sms.encoding": "AutoDetect"},
             },
             "referenceId": message.message_id,
             "callback": {"mode": "URL", "urls": [receipts_url]},
-            "expiration": {"relative": _EXPIRES_MILLISECONDS},
+            "expiration": {"relative": milliseconds},
         }
 
 
@@ -83,9 +94,10 @@ class _Response(BaseModel):
     messages: list[_Accepted] = Field(min_length=1, max_length=1)
 
 
-def _sent(body: bytes) -> Sent | TryLater:
+def _sent(body: bytes, message: pb.Message, text: str) -> Sent | Unsure:
     try:
-        return Sent(GATEWAY, _Response.model_validate_json(body).messages[0].messageId)
+        its_id = _Response.model_validate_json(body).messages[0].messageId
     except ValidationError:
         # Taken, but what it is called there did not reach us.
-        return TryLater("ANSWER_LOST")
+        return Unsure("ANSWER_LOST")
+    return Sent(GATEWAY, its_id, len(split(text).parts), cost_class(message.recipient))

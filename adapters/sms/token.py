@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from adapters.adapter import TryLater
 from adapters.exchange import NotDone, exchange
-from adapters.sms.settings import SmsSettings
+from adapters.sms.settings import LinkSettings
 
 # A token is used for this part of its life, so that it does not run out on the way.
 _USED_PART = 0.9
@@ -17,7 +17,7 @@ _USED_PART = 0.9
 class AccessToken:
     """One access token at a time, fetched when it is needed. Safe to use from several threads."""
 
-    def __init__(self, settings: SmsSettings) -> None:
+    def __init__(self, settings: LinkSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._token = ""

@@ -107,7 +107,8 @@ def finish_message(
         case Refused(error_code=error_code) | Unsure(error_code=error_code) if still_queued:
             execute(
                 text(
-                    f"{_RELEASE}, state = 'FAILED', reason_code = :error_code, {_FORGET_FORMER} WHERE id = :id"
+                    f"{_RELEASE}, state = 'FAILED', reason_code = :error_code, {_FORGET_FORMER} "
+                    "WHERE id = :id"
                 ),
                 {**named, "error_code": error_code},
             )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from krr_client import connect
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -14,9 +15,12 @@ from adapters.sandbox.control import running
 from adapters.sandbox.digipost import make_app as make_digipost
 from adapters.sandbox.eboks import make_app as make_eboks
 from adapters.sandbox.link import make_app as make_link
+from adapters.sandbox.population_register import make_app as make_population_register
 from tests.adapters.digipost_sandbox import Digipost, digipost_running
 from tests.adapters.eboks_sandbox import EBoks
-from tests.adapters.link_sandbox import Link
+from tests.adapters.fake_register import FakeRegister, serving
+from tests.adapters.letter_sandbox import Persons
+from tests.adapters.link_sandbox import SECOND_TOKEN, TOKEN, Link
 from tests.adapters.sandbox import NOBODY_LISTENS
 
 
@@ -76,3 +80,28 @@ def _link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
 def link(_link: Link) -> Link:
     _link.begin_anew()
     return _link
+
+
+@pytest.fixture
+def fake_register() -> Iterator[FakeRegister]:
+    """A register that serves, with a channel to it, and knows two receipt tokens."""
+    register = FakeRegister()
+    register.receipt_tokens = {TOKEN, SECOND_TOKEN}
+    with (
+        serving(register) as register.port,
+        connect(f"127.0.0.1:{register.port}", "Development adapter/sms") as register.channel,
+    ):
+        yield register
+
+
+@pytest.fixture(scope="session")
+def _persons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Persons]:
+    data = tmp_path_factory.mktemp("population-register")
+    with running(make_population_register(data, NOBODY_LISTENS)) as url:
+        yield Persons(url, data)
+
+
+@pytest.fixture
+def persons(_persons: Persons) -> Persons:
+    _persons.begin_anew()
+    return _persons

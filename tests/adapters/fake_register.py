@@ -29,6 +29,7 @@ class FakeRegister(DeliveryServiceServicer):
         self.deliveries: list[pb.Delivery] = []
         self.comparisons: list[pb.Comparison] = []
         self.messages: list[pb.Message] = []
+        self.message_channel: pb.Channel.ValueType = pb.CHANNEL_SMS
         self.receipt_tokens: set[str] = set()
         self.lease_sizes: list[int] = []
         self.comparison_leases: list[pb.LeaseComparisonsRequest] = []
@@ -39,6 +40,7 @@ class FakeRegister(DeliveryServiceServicer):
         self.lease_seconds: list[int] = []
         self.before_lease_answer: Callable[[], None] = lambda: None
         self.finish_refusal: tuple[grpc.StatusCode, str] | None = None
+        self.receipt_refusal: tuple[grpc.StatusCode, str] | None = None
 
     def LeaseDeliveries(
         self, request: pb.LeaseDeliveriesRequest, context: grpc.ServicerContext
@@ -78,7 +80,7 @@ class FakeRegister(DeliveryServiceServicer):
     def LeaseMessages(
         self, request: pb.LeaseMessagesRequest, context: grpc.ServicerContext
     ) -> pb.LeaseMessagesResponse:
-        assert request.channel == pb.CHANNEL_SMS
+        assert request.channel == self.message_channel
         leased, self.messages = self.messages[: request.max_messages], self.messages[request.max_messages :]
         return pb.LeaseMessagesResponse(messages=leased)
 
@@ -92,6 +94,11 @@ class FakeRegister(DeliveryServiceServicer):
     def RecordReceipt(
         self, request: pb.RecordReceiptRequest, context: grpc.ServicerContext
     ) -> pb.RecordReceiptResponse:
+        if self.receipt_refusal:
+            refuse(context, *self.receipt_refusal)
+        if request.HasField("gateway_message"):
+            self.receipts.append(request)
+            return pb.RecordReceiptResponse()
         try:
             uuid.UUID(request.receipt_token)
         except ValueError:

@@ -9,11 +9,12 @@ from krr.v1 import delivery_service_pb2 as pb
 from krr.v1 import person_pb2
 
 from adapters.sandbox.link import CLIENT_ID, TOKEN_PATH
-from adapters.sms import LinkGateway, SmsSettings
+from adapters.sms import LinkGateway, LinkSettings
 from tests.adapters.sandbox import NOBODY_LISTENS, Sandbox, http
 
 MOBILE = "+4799999999"
 TOKEN = "9b2f6c1e-0a53-4d0c-9c55-3f1f0f6c2f11"
+SECOND_TOKEN = "1d7d3f0a-55c4-4f27-8a34-6f0d7f3b9a02"
 
 
 def message(**other: Any) -> pb.Message:
@@ -40,7 +41,7 @@ def gateway_for(
     deadline_seconds: float = 5.0,
 ) -> LinkGateway:
     return LinkGateway(
-        SmsSettings(
+        LinkSettings(
             url=url,
             token_url=url + TOKEN_PATH,
             client_id=CLIENT_ID,

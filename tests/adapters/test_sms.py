@@ -3,16 +3,18 @@
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from krr.v1 import delivery_service_pb2 as pb
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from adapters.adapter import Refused, Sent, TryLater
+from adapters.adapter import Refused, Sent, TryLater, Unsure
 from adapters.sandbox.control import running
 from adapters.sandbox.link import TOKEN_PATH
 from tests.adapters.link_sandbox import MOBILE, Link, gateway_for, message
@@ -22,7 +24,7 @@ def test_a_message_is_sent_under_its_id(link: Link) -> None:
     wanted = message()
     sent = link.gateway.send(wanted)
     (kept,) = link.messages()
-    assert sent == Sent("LINK_MYLINK", kept["message_id"])
+    assert sent == Sent("LINK_MYLINK", kept["message_id"], 1, pb.COST_CLASS_SMS_DOMESTIC)
     assert kept["reference_id"] == wanted.message_id
     assert kept["recipient"] == MOBILE
     assert kept["text"].startswith("Du har valgt Digipost ")
@@ -45,7 +47,7 @@ def test_a_refusal_is_final(link: Link) -> None:
 def test_after_a_lost_answer_the_message_goes_out_again_with_the_same_reference(link: Link) -> None:
     wanted = message()
     link.behave("lose_answer")
-    assert link.gateway.send(wanted) == TryLater("ANSWER_LOST")
+    assert link.gateway.send(wanted) == Unsure("ANSWER_LOST")
     link.behave("normal")
     assert isinstance(link.gateway.send(wanted), Sent)
     assert [kept["reference_id"] for kept in link.messages()] == [wanted.message_id] * 2
@@ -66,13 +68,14 @@ class Script:
         self.issued: list[Any] = []
         self.answers: list[Response] = []
         self.tokens_seen: list[str] = []
+        self.sent: list[Any] = []
         self.url = ""
 
     async def token(self, _request: Request) -> Response:
         return JSONResponse(self.issued.pop(0))
 
     async def send(self, request: Request) -> Response:
-        await request.body()
+        self.sent.append(await request.json())
         self.tokens_seen.append(request.headers["authorization"])
         return self.answers.pop(0)
 
@@ -135,11 +138,12 @@ def test_a_wrong_or_missing_secret_is_tried_later(link: Link, tmp_path: Path) ->
     [
         (Response(status_code=403), Refused("HTTP_403")),
         (Response(status_code=429), TryLater("HTTP_429")),
-        (Response(status_code=500), TryLater("HTTP_500")),
-        (Response(status_code=502), TryLater("HTTP_502")),
+        (Response(status_code=500), TryLater("HTTP_500", wait_seconds=10)),
+        (Response(status_code=502), TryLater("HTTP_502", wait_seconds=10)),
         (Response(status_code=404), TryLater("HTTP_404")),
-        (Response(b"{}", 202), TryLater("ANSWER_LOST")),
-        (JSONResponse({"messages": [{"messageId": "x" * 101}]}, 202), TryLater("ANSWER_LOST")),
+        (Response(status_code=200), Unsure("HTTP_200")),
+        (Response(b"{}", 202), Unsure("ANSWER_LOST")),
+        (JSONResponse({"messages": [{"messageId": "x" * 101}]}, 202), Unsure("ANSWER_LOST")),
     ],
 )
 def test_an_answer_of_the_gateway_becomes_an_outcome(
@@ -149,3 +153,19 @@ def test_an_answer_of_the_gateway_becomes_an_outcome(
     script.issued, script.answers = [{"access_token": "one", "expires_in": 300}], [answer]
     gateway = gateway_for(script.url, tmp_path / "secret")
     assert gateway.send(message()) == outcome
+
+
+@pytest.mark.parametrize(
+    ("left", "milliseconds"),
+    [(timedelta(minutes=10), 600_000), (timedelta(days=30), 48 * 3_600_000)],
+)
+def test_no_message_comes_after_it_is_news_nor_is_asked_to_come_later_than_link_allows(
+    link: Link, script: Script, tmp_path: Path, left: timedelta, milliseconds: int
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+    script.issued, script.answers = [{"access_token": "one", "expires_in": 300}], [accepted()]
+    gateway_for(script.url, tmp_path / "secret").send(message(expires_time=datetime.now(UTC) + left))
+    (asked,) = script.sent[-1]
+    assert milliseconds - 10_000 < asked["expiration"]["relative"] <= milliseconds
+    assert link.gateway.send(message(expires_time=datetime.now(UTC))) == Refused("EXPIRED")
+    assert link.messages() == []

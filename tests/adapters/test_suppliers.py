@@ -11,11 +11,11 @@ from krr.v1 import delivery_service_pb2 as pb
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import ValidationError
 
-from adapters.adapter import Refused, Sent, TryLater
+from adapters.adapter import Refused, Sent, TryLater, Unsure
 from adapters.digipost import DigipostSettings
 from adapters.eboks import EBoksSettings
 from adapters.sandbox.link import TOKEN_PATH
-from adapters.sms import SmsSettings
+from adapters.sms import LinkSettings
 from adapters.work import mailbox_work, message_work
 from tests.adapters.digipost_sandbox import Digipost
 from tests.adapters.eboks_sandbox import EBoks
@@ -52,7 +52,7 @@ def test_headers_of_a_gateway_that_trickle_are_given_up_within_the_deadline(link
 def test_an_answer_to_a_message_that_trickles_is_given_up_within_the_deadline(link: Link) -> None:
     with trickling() as trickle:
         trickle.sound[TOKEN_PATH] = b'{"access_token": "token", "expires_in": 300}'
-        assert _sent_in_time(link, trickle.url) == TryLater("TIMEOUT")
+        assert _sent_in_time(link, trickle.url) == Unsure("TIMEOUT")
 
 
 def _sent_in_time(link: Link, url: str) -> Sent | TryLater | Refused:
@@ -101,9 +101,9 @@ def test_nothing_personal_and_no_secret_reaches_logs_or_spans(
     [
         (DigipostSettings, "url"),
         (EBoksSettings, "url"),
-        (SmsSettings, "url"),
-        (SmsSettings, "token_url"),
-        (SmsSettings, "receipts_url"),
+        (LinkSettings, "url"),
+        (LinkSettings, "token_url"),
+        (LinkSettings, "receipts_url"),
     ],
 )
 @pytest.mark.parametrize("url", ["http://api.example", "https://", "http://127.0.0.1.example", "api.example"])

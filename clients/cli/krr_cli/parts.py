@@ -22,6 +22,7 @@ _DRAIN_SECONDS = "5"
 _BROKER_ID = "1000"
 _CLIENT_ID = "krr-sandbox"
 _TOKEN_PATH = "/auth/realms/CPaaS/protocol/openid-connect/token"
+_POPULATION_REGISTER_PATH = "/folkeregisteret/offentlig-med-hjemmel/api/v1"
 
 
 def register_address() -> str:
@@ -31,8 +32,14 @@ def register_address() -> str:
 
 def listening_addresses() -> dict[str, str]:
     """Every address that the parts listen at, by the variable that moves it."""
-    suppliers = {f"KRR_SANDBOX_{supplier.upper()}": address(supplier) for supplier in Supplier}
-    return {"KRR_LISTEN": register_address(), **suppliers, "KRR_SMS_RECEIPTS_LISTEN": _receipts_address()}
+    suppliers = {supplier.variable: address(supplier) for supplier in Supplier}
+    return {
+        "KRR_LISTEN": register_address(),
+        **suppliers,
+        "KRR_SANDBOX_MAILBOX_SMTP": _smtp_address(),
+        "KRR_SMS_RECEIPTS_LISTEN": _receipts_address(),
+        "KRR_EMAIL_BOUNCES_LISTEN": _bounces_address(),
+    }
 
 
 def postgresql(data: Path, ready: Callable[[], bool]) -> Part:
@@ -84,15 +91,38 @@ def adapters(data: Path, traces: Path) -> list[Part]:
             "KRR_SMS_RECEIPTS_LISTEN": _receipts_address(),
             "KRR_SMS_RECEIPTS_URL": f"http://{_receipts_address()}",
         },
+        "email": {
+            "KRR_EMAIL_HOST": _host_and_port(_smtp_address())[0],
+            "KRR_EMAIL_PORT": str(_host_and_port(_smtp_address())[1]),
+            "KRR_EMAIL_CA_FILE": str(data / "mailbox" / "certificate.pem"),
+            "KRR_EMAIL_GATEWAY_IS_SANDBOX": "true",
+            "KRR_EMAIL_BOUNCES_LISTEN": _bounces_address(),
+        },
+        "letter": {
+            "KRR_LETTER_FOLDER": str(letters(data)),
+            "KRR_LETTER_GATEWAY_IS_SANDBOX": "true",
+            "KRR_LETTER_POPULATION_REGISTER_URL": (
+                f"http://{address(Supplier.POPULATION_REGISTER)}{_POPULATION_REGISTER_PATH}"
+            ),
+            "KRR_LETTER_POPULATION_REGISTER_TOKEN_FILE": str(data / "population-register" / "token"),
+        },
     }
     every = os.environ | {"KRR_REGISTER": register_address(), "KRR_TRACE_DIRECTORY": str(traces)}
     # Adapters hold no database password.
     every.pop("KRR_DATABASE_URL", None)
-    ready = {"sms": lambda: _listens(_receipts_address())}
+    ready = {
+        "sms": lambda: _listens(_receipts_address()),
+        "email": lambda: _listens(_bounces_address()),
+    }
     return [
         Part(f"adapter-{name}", _python("adapters", name), every | own, ready.get(name, lambda: True))
         for name, own in settings.items()
     ]
+
+
+def letters(data: Path) -> Path:
+    """Where the letters are put. Not where KRR_LETTER_FOLDER says: a print house may take them there."""
+    return data / "letters"
 
 
 def is_free(listen: str) -> bool:
@@ -116,9 +146,21 @@ def _receipts_address() -> str:
     return os.environ.get("KRR_SMS_RECEIPTS_LISTEN") or "127.0.0.1:50064"
 
 
+def _smtp_address() -> str:
+    return os.environ.get("KRR_SANDBOX_MAILBOX_SMTP") or "127.0.0.1:50068"
+
+
+def _bounces_address() -> str:
+    return os.environ.get("KRR_EMAIL_BOUNCES_LISTEN") or "127.0.0.1:50065"
+
+
 def _environment(database_url: str, traces: Path) -> dict[str, str]:
     return (
-        {"KRR_DRAIN_SECONDS": _DRAIN_SECONDS}
+        {
+            "KRR_DRAIN_SECONDS": _DRAIN_SECONDS,
+            # What is tried by hand is seen by itself: `krr remind` does it.
+            "KRR_REMINDERS": "false",
+        }
         | os.environ
         | {
             "KRR_DATABASE_URL": database_url,
@@ -135,6 +177,7 @@ def _sandbox(supplier: Supplier, data: Path) -> Part:
     return Part(
         f"sandbox-{supplier}",
         _python("adapters.sandbox", supplier, *arguments),
+        os.environ | {"KRR_SANDBOX_MAILBOX_SMTP": _smtp_address()},
         ready=lambda: _answers(supplier),
     )
 

@@ -1,8 +1,10 @@
 """The sandbox suppliers: open accounts there, see what they hold, make them misbehave."""
 
+import csv
 import json
 import os
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -13,6 +15,9 @@ from krr_cli.show import print_table
 
 app = typer.Typer(no_args_is_help=True, help="Play with the sandbox suppliers that `krr up` started.")
 
+# Where `krr up` has letters put, below the folder that it was started in.
+_LETTERS = Path(".krr/run/suppliers/letters")
+
 # Opening an account takes a call to the register, retries included.
 _SECONDS = 30.0
 
@@ -21,6 +26,13 @@ class Supplier(StrEnum):
     DIGIPOST = "digipost"
     EBOKS = "eboks"
     LINK = "link"
+    MAILBOX = "mailbox"
+    POPULATION_REGISTER = "population-register"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that moves it, such as KRR_SANDBOX_DIGIPOST."""
+        return f"KRR_SANDBOX_{self.name}"
 
 
 class SandboxOperator(StrEnum):
@@ -40,12 +52,14 @@ _DEFAULT_ADDRESSES = {
     Supplier.DIGIPOST: "127.0.0.1:50061",
     Supplier.EBOKS: "127.0.0.1:50062",
     Supplier.LINK: "127.0.0.1:50063",
+    Supplier.MAILBOX: "127.0.0.1:50066",
+    Supplier.POPULATION_REGISTER: "127.0.0.1:50067",
 }
 
 
 def address(supplier: Supplier) -> str:
     """Where the supplier's sandbox listens, host:port: KRR_SANDBOX_DIGIPOST and so on."""
-    return os.environ.get(f"KRR_SANDBOX_{supplier.upper()}") or _DEFAULT_ADDRESSES[supplier]
+    return os.environ.get(supplier.variable) or _DEFAULT_ADDRESSES[supplier]
 
 
 def ask(supplier: Supplier, method: str, path: str, body: object = None) -> Any:
@@ -121,6 +135,40 @@ def messages(as_json: AsJson = False) -> None:
         return
     columns = ["received_time", "recipient", "text", "reference_id"]
     print_table(columns, [[message[column] or "" for column in columns] for message in sent])
+
+
+@app.command()
+def mails(as_json: AsJson = False) -> None:
+    """List the e-mails that the mail server took."""
+    taken = _ask(Supplier.MAILBOX, "GET", "messages")
+    if as_json:
+        typer.echo(json.dumps(taken, ensure_ascii=False))
+        return
+    columns = ["received_time", "recipient", "subject", "message_id"]
+    print_table(columns, [[mail[column] for column in columns] for mail in taken])
+
+
+@app.command()
+def letters(
+    folder: Annotated[
+        Path, typer.Option(help="Where the batches are, from where `krr up` runs.", metavar="DIR")
+    ] = _LETTERS,
+    as_json: AsJson = False,
+) -> None:
+    """List the letters that lie ready for the print house, each a PDF."""
+    found = [
+        {"number": f"{manifest.parent.name.removeprefix('batch-')}/{int(row['number']):04}"}
+        | {"message_id": row["message_id"], "pages": int(row["pages"])}
+        | {"file": str(manifest.with_name(row["file"]))}
+        for manifest in sorted(folder.glob("batch-*/manifest.csv"))
+        for row in csv.DictReader(manifest.read_text().splitlines())
+    ]
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    # Not as a table: it would cut the file's name, which is what one wants to copy.
+    for letter in found:
+        typer.echo(f"{letter['number']}  {letter['file']}")
 
 
 def _ask(supplier: Supplier, method: str, path: str, body: object = None) -> Any:

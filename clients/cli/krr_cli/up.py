@@ -36,8 +36,9 @@ def up() -> None:
 
     State is kept in .krr/ under the current folder and starts anew each time, unless KRR_KEEP=1.
     KRR_DATABASE_URL names a PostgreSQL to use in place of a private one. KRR_LISTEN,
-    KRR_SANDBOX_DIGIPOST, KRR_SANDBOX_EBOKS, KRR_SANDBOX_LINK and KRR_SMS_RECEIPTS_LISTEN move what
-    listens to another HOST:PORT.
+    KRR_SANDBOX_DIGIPOST, KRR_SANDBOX_EBOKS, KRR_SANDBOX_LINK, KRR_SANDBOX_MAILBOX,
+    KRR_SANDBOX_MAILBOX_SMTP, KRR_SANDBOX_POPULATION_REGISTER, KRR_SMS_RECEIPTS_LISTEN and
+    KRR_EMAIL_BOUNCES_LISTEN move what listens to another HOST:PORT.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # nohup has it ignored, and so it stays.
@@ -122,7 +123,7 @@ def _welcome(database: str, run: Path, traces: Path, citizens: int) -> str:
     register = parts.register_address()
     # What the lines to try need to know in a terminal that has not been told.
     moved = "" if register == DEFAULT_REGISTER else f"  export KRR_REGISTER={register}\n"
-    for variable in (f"KRR_SANDBOX_{supplier.upper()}" for supplier in Supplier):
+    for variable in (supplier.variable for supplier in Supplier):
         if variable in os.environ:
             moved += f"  export {variable}={os.environ[variable]}\n"
     return f"""
@@ -130,7 +131,10 @@ register    {register} (gRPC, with reflection)
 database    {database}
 digipost    http://{address(Supplier.DIGIPOST)} (sandbox)
 e-boks      http://{address(Supplier.EBOKS)} (sandbox)
-sms         http://{address(Supplier.LINK)} (sandbox)
+sms         http://{address(Supplier.LINK)}/sandbox/phones (sandbox: what phones show)
+e-mail      http://{address(Supplier.MAILBOX)}/sandbox/mailbox (sandbox: the mails)
+persons     http://{address(Supplier.POPULATION_REGISTER)} (sandbox of the population register)
+letters     {os.path.relpath(parts.letters(run / "suppliers"))} (PDF, in batches for a print house)
 logs        {os.path.relpath(run / "logs")}, traces in {os.path.relpath(traces)}
 
 {citizens} test citizens are loaded. To try in another terminal:
@@ -138,6 +142,7 @@ logs        {os.path.relpath(run / "logs")}, traces in {os.path.relpath(traces)}
   {krr} sandbox open-account digipost 11822648950
   {krr} get-person 11822648950
   {krr} sandbox messages
+  {krr} sandbox letters
   {krr} sandbox behaviour eboks down
   {krr} changes --follow
   {krr} certificates list
