@@ -9,7 +9,7 @@ from typing import NamedTuple
 from server.domain.contact import ContactKind
 from server.domain.message import Channel, MessageKind, channel_to
 from server.domain.person import Person, Status
-from server.domain.rules import STALE_AFTER_MONTHS, date_in_norway, months_later
+from server.domain.rules import date_in_norway, months_later
 
 
 class NotReminded(StrEnum):
@@ -81,7 +81,7 @@ def reminder_of(
     if not due:
         return NotReminded.ALREADY_REMINDED
     first = min(due, key=lambda each: person.contacts[each.kind].usable_until)
-    is_expired = first.months >= STALE_AFTER_MONTHS
+    is_expired = person.contacts[first.kind].is_expired(now)
     return Reminder(
         kind=MessageKind.CONTACT_EXPIRED if is_expired else MessageKind.CONTACT_REMINDER,
         channel=channel,

@@ -14,8 +14,9 @@ from server.store.prepared import Statement, run_for
 from server.store.rows import person_of
 from server.store.transaction import Transaction
 
-# No month is shorter: what the database finds is more than what is due, never less.
-_SHORTEST_MONTH = timedelta(days=28)
+# No month is as short, also where clocks skip an hour: what the database finds is more than what is
+# due, never less.
+_SHORTEST_MONTH = timedelta(days=27)
 
 _STALE = " OR ".join(
     f"greatest({kind}_updated_time, {kind}_confirmed_time, {kind}_validated_time) < %(before)s::timestamptz"

@@ -15,7 +15,7 @@ from server.domain.identifiers import PersonIdentifier
 from server.domain.person import Person
 from server.store import tables
 from server.store.mailbox_writes import Numbered, lock_what_follows, write_what_follows
-from server.store.message_tables import contact_reminder, message, verification_code
+from server.store.message_tables import message, verification_code
 from server.store.prepared import Run, prepared_on
 from server.store.rows import (
     Digest,
@@ -41,11 +41,18 @@ from server.store.write_statements import (
     MAILBOXES_OF_MANY,
 )
 
-# Of one who was in the same case before, that stays.
-_MOVE_IN_CAMPAIGNS = text("""
-    UPDATE campaign_person AS moved SET person_id = :to WHERE person_id = :of AND NOT EXISTS (
-        SELECT FROM campaign_person WHERE person_id = :to AND case_id = moved.case_id)
-""")
+# Of one who had the like before, that stays.
+_MOVE_UNLESS_THERE = (
+    text("""
+        UPDATE campaign_person AS moved SET person_id = :to WHERE person_id = :of AND NOT EXISTS (
+            SELECT FROM campaign_person WHERE person_id = :to AND case_id = moved.case_id)
+    """),
+    text("""
+        UPDATE contact_reminder AS moved SET person_id = :to WHERE person_id = :of AND NOT EXISTS (
+            SELECT FROM contact_reminder WHERE person_id = :to AND contact_kind = moved.contact_kind
+              AND step_months = moved.step_months AND last_seen_time = moved.last_seen_time)
+    """),
+)
 
 # Of Change.fields().
 _OF_MAILBOXES = frozenset({"mailboxes", "chosen"})
@@ -285,6 +292,7 @@ class Transaction(Reader):
         return {**person_values(person, self._digest), "encoded": self._encode(person)}
 
     def _move_record(self, of: int, to: int) -> None:
-        for table in (tables.history, tables.mailbox_evidence, message, verification_code, contact_reminder):
+        for table in (tables.history, tables.mailbox_evidence, message, verification_code):
             self.connection.execute(update(table).where(table.c.person_id == of).values(person_id=to))
-        self.connection.execute(_MOVE_IN_CAMPAIGNS, {"of": of, "to": to})
+        for statement in _MOVE_UNLESS_THERE:
+            self.connection.execute(statement, {"of": of, "to": to})

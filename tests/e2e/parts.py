@@ -8,10 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
 import grpc
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import NullPool, create_engine
 
@@ -19,7 +22,7 @@ from adapters.sandbox import digipost, eboks, link
 from adapters.sandbox.control import running
 from server.store import private_postgres, schema
 
-ADAPTERS = ("digipost", "eboks", "sms")
+ADAPTERS = ("digipost", "eboks", "sms", "email")
 LEASE_SECONDS = 4
 
 
@@ -27,11 +30,12 @@ class Parts:
     """The register's processes; sandbox suppliers run beside them and are never killed.
 
     suppliers: URLs by name; without any, no adapter runs.
-    sms_concurrency: how many messages the SMS adapter has in hand at a time; by default one, so that a
+    sms_concurrency: how many messages an adapter has in hand at a time; by default one, so that a
         kill can cause one repetition at most.
     """
 
     def __init__(self, directory: Path, suppliers: dict[str, str], sms_concurrency: int = 1) -> None:
+        self.mails = Mails()
         self._directory = directory
         self._sms_concurrency = sms_concurrency
         self.suppliers = suppliers
@@ -51,6 +55,7 @@ class Parts:
             "KRR_WITNESS_FILE": str(directory / "witness"),
             # No sweep begins by itself.
             "KRR_SWEEP_DAYS": "0",
+            "KRR_REMINDERS": "false",
             # Few persons do in a minute what many do in a year.
             "KRR_MESSAGES_PER_DAY": "100000",
             **(_adapter_settings(directory, suppliers) if suppliers else {}),
@@ -118,7 +123,7 @@ class Parts:
 
     def _start(self, name: str) -> None:
         environment = dict(self._environment)
-        if name == "sms":
+        if name in ("sms", "email"):
             environment["KRR_ADAPTER_CONCURRENCY"] = str(self._sms_concurrency)
         command = ["-m", "server"] if name == "server" else ["-m", "adapters", name]
         with (self._directory / f"{name}.log").open("ab") as log:
@@ -135,9 +140,36 @@ def all_parts(directory: Path, sms_concurrency: int = 1) -> Iterator[Parts]:
             name: stack.enter_context(running(module.make_app(directory / name, "127.0.0.1:1")))
             for name, module in (("digipost", digipost), ("eboks", eboks), ("link", link))
         }
+        mails = Mails()
+        suppliers["mail"] = stack.enter_context(_mail_server(mails))
         parts = Parts(directory, suppliers, sms_concurrency)
+        parts.mails = mails
         stack.callback(parts.end)
         yield parts
+
+
+class Mails:
+    """A mail server: the references of what it took, each as often as it came."""
+
+    def __init__(self) -> None:
+        self.references: list[str] = []
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
+        assert isinstance(envelope.content, bytes)
+        message_id = message_from_bytes(envelope.content)["Message-ID"]
+        self.references.append(message_id.strip("<>").partition("@")[0])
+        return "250 taken"
+
+
+@contextmanager
+def _mail_server(mails: Mails) -> Iterator[str]:
+    """Yields host:port."""
+    controller = Controller(
+        mails, hostname="127.0.0.1", port=free_port(), decode_data=False, ready_timeout=30
+    )
+    controller.start()
+    yield f"127.0.0.1:{controller.port}"
+    controller.stop()
 
 
 @contextmanager
@@ -165,6 +197,12 @@ def _adapter_settings(directory: Path, suppliers: dict[str, str]) -> dict[str, s
         "KRR_EBOKS_TOKEN_FILE": str(directory / "eboks" / "token"),
         "KRR_EBOKS_DEADLINE_SECONDS": "2",
         "KRR_EBOKS_LISTS_ACCOUNTS": "true",
+        "KRR_EMAIL_HOST": "127.0.0.1",
+        "KRR_EMAIL_PORT": suppliers["mail"].rpartition(":")[2],
+        "KRR_EMAIL_TLS": "none",
+        "KRR_EMAIL_GATEWAY_IS_SANDBOX": "true",
+        "KRR_EMAIL_BOUNCES_LISTEN": f"127.0.0.1:{free_port()}",
+        "KRR_EMAIL_DEADLINE_SECONDS": "2",
         "KRR_SMS_URL": suppliers["link"],
         "KRR_SMS_TOKEN_URL": suppliers["link"] + link.TOKEN_PATH,
         "KRR_SMS_CLIENT_ID": link.CLIENT_ID,

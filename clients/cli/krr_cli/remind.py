@@ -76,10 +76,6 @@ def remind(
     typer.echo(f"{whole.examined_count} persons looked at")
 
 
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, RegisterError) and error.status in AWAY
-
-
 @tenacity.retry(
     retry=tenacity.retry_if_exception(
         lambda error: isinstance(error, RegisterError) and error.status in AWAY
