@@ -23,7 +23,7 @@ from server.tokens import Tokens
 
 _DEFAULT_PAGE = 100
 _MOST_CAMPAIGNS = 100
-_LONGEST_REASON = 200
+_REASON = re.compile("(?!.*[0-9]{6})[^@]{1,200}")
 _MOST_DELETIONS = 2**31
 # They count or enter persons by the thousand.
 _MOST_SECONDS = 60.0
@@ -149,8 +149,11 @@ def exempt_from_campaign(
             whom = translate.named_field("identifier", parse_identifier, request.identifier)
         case _:
             raise InvalidValue(Reason.INVALID_FIELD, "whom", "one of its fields")
-    if not 1 <= len(request.reason) <= _LONGEST_REASON or not request.reason.isprintable():
-        raise InvalidValue(Reason.INVALID_FIELD, "reason", f"1 to {_LONGEST_REASON} printable characters")
+    # It stands in the record for ever: neither an identity number nor an address.
+    if not request.reason.isprintable() or not _REASON.fullmatch(request.reason):
+        raise InvalidValue(
+            Reason.INVALID_FIELD, "reason", "1 to 200 printable characters, no six digits in a row and no @"
+        )
     answer = store.write(
         call.caller,
         lambda transaction: campaigns.exempt(
@@ -281,7 +284,7 @@ def _domain_from(field: str, text: str) -> str:
     try:
         domain = parse_email(f"x@{text}").rpartition("@")[2]
     except InvalidValue:
-        raise InvalidValue(Reason.INVALID_FIELD, field, "a domain, such as example.no") from None
+        raise InvalidValue(Reason.INVALID_FIELD, field, "a domain, such as firm.example") from None
     translate.named_field(field, check_domain, domain)
     return domain
 

@@ -17,6 +17,9 @@ SHARED_BY_AT_LEAST = 5
 # A letter takes some days each way, and people are away.
 SHORTEST_TIME = timedelta(days=14)
 
+# A letter that is written later than this before the deadline would leave no time to answer.
+LAST_LETTERS = timedelta(days=7)
+
 # Of their users' own mailboxes: nobody there answers for what others entered.
 _PUBLIC_MAIL_DOMAINS = frozenset(
     {
@@ -87,6 +90,11 @@ class Standing(StrEnum):
 def is_over(deadline: date, now: datetime) -> bool:
     """Whether the deadline's day has ended in Norway."""
     return date_in_norway(now) > deadline
+
+
+def may_still_write(deadline: date, now: datetime) -> bool:
+    """Whether a letter written now leaves time to answer; who gets none is not deleted."""
+    return date_in_norway(now) + LAST_LETTERS <= deadline
 
 
 def check_deadline(deadline: date, now: datetime) -> None:

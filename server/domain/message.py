@@ -59,8 +59,9 @@ OF_ONE_ADDRESS = frozenset(
     {MessageKind.VERIFICATION_CODE, MessageKind.CONTACT_CHANGED, MessageKind.SHARED_CONTACT_NOTICE}
 )
 
-# Limited by themselves (server/domain/verification.py), and of no use later.
-NOT_COUNTED_BY_DAY = frozenset({MessageKind.VERIFICATION_CODE})
+# Codes are limited by themselves (server/domain/verification.py); a letter is one of its campaign's, and
+# who gets none is not deleted.
+NOT_COUNTED_BY_DAY = frozenset({MessageKind.VERIFICATION_CODE, MessageKind.SHARED_CONTACT_LETTER})
 
 CONTACT_OF: Mapping[Channel, ContactKind] = {
     Channel.SMS: ContactKind.MOBILE,

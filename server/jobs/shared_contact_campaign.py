@@ -11,7 +11,7 @@ from opentelemetry import metrics
 
 from server.domain.caller import Caller, CallerKind
 from server.jobs.background import Background
-from server.store.campaign_steps import Stopped, running_campaign, take_step
+from server.store.campaign_steps import Stopped, take_step
 from server.store.store import Store
 from server.store.transaction import Transaction
 
@@ -43,10 +43,7 @@ class SharedContactCampaigns:
         """
 
         def do(transaction: Transaction) -> bool | Stopped:
-            campaign_id = running_campaign(transaction)
-            if campaign_id is None:
-                return False
-            return take_step(transaction, campaign_id, self._store.digest, self._now())
+            return take_step(transaction, self._store.digest, self._now())
 
         done = self._store.write(_CLEAN_UP, do, deadline=deadline)
         if isinstance(done, Stopped):

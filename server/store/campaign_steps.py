@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select, text, update
 
 from server.domain.caller import CallerKind
-from server.domain.campaign import CampaignState, is_over
+from server.domain.campaign import CampaignState, is_over, may_still_write
 from server.domain.change import Change
 from server.domain.contact import ContactKind
 from server.domain.identifiers import PersonIdentifier
@@ -16,7 +16,7 @@ from server.domain.message import Channel, MessageKind, NewMessage
 from server.domain.person import DeletionReason, Language, Person, Status
 from server.domain.rules import date_in_norway
 from server.store.campaign_tables import campaign
-from server.store.campaigns import DOOMED, Notice, lock_campaign, note_event, notices_to_write, set_state
+from server.store.campaigns import STILL_SHARING, Notice, note_event, notices_to_write, set_state
 from server.store.message_writes import Addressed, write_messages
 from server.store.rows import Digest
 from server.store.transaction import Transaction
@@ -59,11 +59,29 @@ _NOTE_REPAIRED = text("""
     RETURNING person_id
 """)
 
-# All at once: were they deleted one by one, the last would share with nobody.
+# Who took the value again in time has it again.
+_NOTE_RELAPSED = text("""
+    UPDATE campaign_person SET standing = 'OPEN', standing_date = :today
+    FROM campaign_case, person
+    WHERE campaign_case.id = case_id AND campaign_id = :id AND person.id = person_id
+      AND standing = 'REPAIRED' AND status = 'ACTIVE'
+      AND (kind = 'email' AND email_digest = digest OR kind = 'mobile' AND mobile_digest = digest)
+""")
+
+# All at once: were they deleted one by one, the last would share with nobody. Nobody is deleted whose
+# letter did not go out, such as for want of an address.
 _DOOM = text(f"""
     UPDATE campaign_person SET standing = 'DOOMED', standing_date = :today
-    FROM ({DOOMED}) AS doomed
-    WHERE campaign_person.case_id = doomed.case_id AND campaign_person.person_id = doomed.person_id
+    FROM ({STILL_SHARING}) AS sharing JOIN message ON message.id = sharing.letter_id
+    WHERE campaign_person.case_id = sharing.case_id AND campaign_person.person_id = sharing.person_id
+      AND message.state IN ('SENT', 'DELIVERED')
+""")  # noqa: S608 (a query of this package)
+
+_LEAVE_UNTOLD = text(f"""
+    UPDATE campaign_person SET standing = 'EXEMPT', standing_date = :today
+    FROM ({STILL_SHARING}) AS sharing
+    WHERE campaign_person.case_id = sharing.case_id AND campaign_person.person_id = sharing.person_id
+    RETURNING campaign_person.person_id
 """)  # noqa: S608 (a query of this package)
 
 _SETTLE = text("""
@@ -80,7 +98,7 @@ _SOME_DOOMED = text("""
     SELECT identifier, array_agg(kind) AS kinds, array_agg(digest) AS digests FROM (
         SELECT DISTINCT person_id FROM campaign_person JOIN campaign_case ON campaign_case.id = case_id
         WHERE campaign_id = :id AND standing = 'DOOMED' ORDER BY person_id LIMIT :limit
-    ) AS some
+    ) AS chosen
     JOIN person ON person.id = person_id
     JOIN campaign_person USING (person_id) JOIN campaign_case ON campaign_case.id = case_id
     WHERE campaign_id = :id AND standing = 'DOOMED'
@@ -104,22 +122,15 @@ class Stopped:
     max_deletions: int
 
 
-def running_campaign(transaction: Transaction) -> int | None:
-    """The id of the campaign that runs, if one does."""
-    found: int | None = transaction.connection.scalar(
-        select(campaign.c.id).where(campaign.c.state == CampaignState.RUNNING)
-    )
-    return found
-
-
-def take_step(transaction: Transaction, campaign_id: int, digest: Digest, now: datetime) -> bool | Stopped:
-    """Do the next thing; whether there may be more to do at once.
-
-    Raises Refusal: CAMPAIGN_STATE or UNKNOWN_CAMPAIGN.
-    """
-    row = lock_campaign(transaction, campaign_id)
-    if row.state != CampaignState.RUNNING:
+def take_step(transaction: Transaction, digest: Digest, now: datetime) -> bool | Stopped:
+    """Do the next thing of the campaign that runs, if one does; whether there may be more at once."""
+    # Locked: of several servers one goes on, and the staff waits for the end of the step.
+    row = transaction.connection.execute(
+        select(campaign).where(campaign.c.state == CampaignState.RUNNING).with_for_update()
+    ).one_or_none()
+    if row is None:
         return False
+    campaign_id: int = row.id
     if not is_over(row.deadline_date, now):
         if _tell(transaction, row, now):
             return True
@@ -140,6 +151,8 @@ def _tell(transaction: Transaction, row: Any, now: datetime) -> bool:
     if notices:
         _write_notices(transaction, row, notices, now)
         return True
+    if not may_still_write(row.deadline_date, now):
+        return False
     execute = transaction.connection.execute
     persons = execute(_WITHOUT_LETTER, {"id": row.id, "limit": _LETTERS}).all()
     if not persons:
@@ -194,9 +207,9 @@ def _write_notices(transaction: Transaction, row: Any, notices: list[Notice], no
 
 
 def _look_who_repaired(transaction: Transaction, campaign_id: int, now: datetime) -> None:
-    repaired = transaction.connection.execute(
-        _NOTE_REPAIRED, {"id": campaign_id, "today": date_in_norway(now)}
-    ).scalars()
+    named = {"id": campaign_id, "today": date_in_norway(now)}
+    transaction.connection.execute(_NOTE_RELAPSED, named)
+    repaired = transaction.connection.execute(_NOTE_REPAIRED, named).scalars()
     count = len(set(repaired))
     if count:
         note_event(transaction, campaign_id, now, _REGISTER, "REPAIRED", count)
@@ -208,6 +221,9 @@ def _judge(transaction: Transaction, campaign_id: int, now: datetime) -> None:
     execute = transaction.connection.execute
     named = {"id": campaign_id, "today": date_in_norway(now)}
     execute(_DOOM, named)
+    untold = len(set(execute(_LEAVE_UNTOLD, named).scalars()))
+    if untold:
+        note_event(transaction, campaign_id, now, _REGISTER, "LEFT_UNTOLD", untold)
     execute(_SETTLE, named)
     execute(update(campaign).where(campaign.c.id == campaign_id).values(judged_time=now))
     doomed = execute(_COUNT_DOOMED, named).scalar_one()

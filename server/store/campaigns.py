@@ -9,11 +9,11 @@ from sqlalchemy import RowMapping, insert, select, text, update
 
 from server.domain.campaign import SHARED_BY_AT_LEAST, CampaignState, check_deadline, notice_address
 from server.domain.contact import ContactKind
-from server.domain.errors import Reason, Refusal
+from server.domain.errors import InvalidValue, Reason, Refusal
 from server.domain.identifiers import PersonIdentifier, is_synthetic
 from server.domain.message import CHANNEL_TO, Channel
 from server.domain.rules import date_in_norway
-from server.store.campaign_tables import campaign, campaign_event, campaign_organisation
+from server.store.campaign_tables import campaign, campaign_case, campaign_event, campaign_organisation
 from server.store.transaction import Answer, Reader, Transaction
 
 # Of a person in several cases the standing that says most.
@@ -41,12 +41,14 @@ _CAMPAIGN = """
 """
 
 _DAYS = text("""
-    SELECT standing_date AS date,
-        count(DISTINCT person_id) FILTER (WHERE standing = 'REPAIRED') AS repaired,
-        count(DISTINCT person_id) FILTER (WHERE standing = 'DELETED') AS deleted
-    FROM campaign_person JOIN campaign_case ON campaign_case.id = case_id
-    WHERE campaign_id = :id AND standing IN ('REPAIRED', 'DELETED')
-    GROUP BY standing_date ORDER BY standing_date
+    SELECT date, count(*) FILTER (WHERE NOT deleted) AS repaired, count(*) FILTER (WHERE deleted) AS deleted
+    FROM (
+        SELECT max(standing_date) AS date, bool_or(standing = 'DELETED') AS deleted
+        FROM campaign_person JOIN campaign_case ON campaign_case.id = case_id
+        WHERE campaign_id = :id GROUP BY person_id
+        HAVING bool_or(standing = 'DELETED') OR bool_and(standing = 'REPAIRED')
+    ) AS persons
+    GROUP BY date ORDER BY date
 """)
 
 _CASES = text("""
@@ -92,17 +94,29 @@ _VALUES = text("""
     ORDER BY campaign_case.id
 """)
 
-# Persons who still have a value of which others have it too.
-DOOMED = """
-    SELECT case_id, person_id FROM campaign_person
+# Persons who still have a value that others have too.
+STILL_SHARING = """
+    SELECT case_id, person_id, letter_id FROM campaign_person
     JOIN campaign_case ON campaign_case.id = case_id
     JOIN person ON person.id = person_id AND status = 'ACTIVE'
         AND (kind = 'email' AND email_digest = digest OR kind = 'mobile' AND mobile_digest = digest)
     WHERE campaign_id = :id AND standing = 'OPEN' AND 2 <= (
         SELECT count(*) FROM (SELECT FROM person AS sharing
             WHERE sharing.status = 'ACTIVE' AND (kind = 'email' AND sharing.email_digest = digest
-                OR kind = 'mobile' AND sharing.mobile_digest = digest) LIMIT 2) AS some)
+                OR kind = 'mobile' AND sharing.mobile_digest = digest) LIMIT 2) AS two)
 """
+
+_COUNT_FOR_PREVIEW = text(f"""
+    SELECT count(DISTINCT person_id) FILTER (WHERE letter_id IS NULL AND NOT doomed),
+        count(DISTINCT person_id)
+    FROM (
+        SELECT person_id, letter_id, false AS doomed FROM ({STILL_SHARING}) AS sharing
+      UNION ALL
+        SELECT person_id, letter_id, true FROM campaign_person
+        JOIN campaign_case ON campaign_case.id = case_id
+        WHERE campaign_id = :id AND standing = 'DOOMED'
+    ) AS persons
+""")  # noqa: S608 (a query from above)
 
 _EXEMPT = text("""
     UPDATE campaign_person SET standing = 'EXEMPT', standing_date = :today
@@ -120,11 +134,7 @@ _EVENTS = text("""
 
 @dataclass(frozen=True)
 class Notice:
-    """What an organisation is to be told.
-
-    cases: which of its values it is about.
-    synthetic: whether they are of synthetic persons.
-    """
+    """What an organisation is to be told: of which cases, and whether they are of synthetic persons."""
 
     channel: Channel
     recipient: str
@@ -181,18 +191,7 @@ def preview_campaign(transaction: Transaction, actor: str, campaign_id: int, now
     """
     lock_campaign(transaction, campaign_id)
     execute = transaction.connection.execute
-    letters = execute(
-        text("""
-            SELECT count(DISTINCT person_id) FROM campaign_person
-            JOIN campaign_case ON campaign_case.id = case_id
-            WHERE campaign_id = :id AND standing = 'OPEN' AND letter_id IS NULL
-        """),
-        {"id": campaign_id},
-    ).scalar_one()
-    deletions = execute(
-        text(f"SELECT count(DISTINCT person_id) FROM ({DOOMED}) AS doomed"),  # noqa: S608 (a query from above)
-        {"id": campaign_id},
-    ).scalar_one()
+    letters, deletions = execute(_COUNT_FOR_PREVIEW, {"id": campaign_id}).one()
     execute(
         update(campaign)
         .where(campaign.c.id == campaign_id)
@@ -205,15 +204,15 @@ def preview_campaign(transaction: Transaction, actor: str, campaign_id: int, now
 def start_campaign(
     transaction: Transaction, actor: str, campaign_id: int, max_deletions: int | None, now: datetime
 ) -> Answer:
-    """Let the campaign run, for the first time or on.
+    """Let the campaign run, for the first time or on; of one that runs only its cap changes.
 
     max_deletions: None for as many as were allowed before, or previewed.
 
     Raises InvalidValue: INVALID_FIELD where the deadline has come too near; Refusal: UNKNOWN_CAMPAIGN,
-    or CAMPAIGN_STATE where it was not previewed, runs already or is over.
+    or CAMPAIGN_STATE where it was not previewed or is over.
     """
     row = lock_campaign(transaction, campaign_id)
-    if row.state == CampaignState.RUNNING or row.previewed_time is None:
+    if row.previewed_time is None:
         raise Refusal(Reason.CAMPAIGN_STATE)
     if row.state == CampaignState.PLANNED:
         check_deadline(row.deadline_date, now)
@@ -264,10 +263,14 @@ def exempt(
 ) -> Answer:
     """Take the persons of a case, or one person, out of the campaign.
 
-    Raises Refusal: UNKNOWN_CAMPAIGN, or CAMPAIGN_STATE where it is over.
+    Raises InvalidValue: INVALID_FIELD for a case of another campaign; Refusal: UNKNOWN_CAMPAIGN, or
+    CAMPAIGN_STATE where it is over.
     """
     lock_campaign(transaction, campaign_id)
     by_case = isinstance(whom, int)
+    of_campaign = select(campaign_case.c.id).where(campaign_case.c.campaign_id == campaign_id)
+    if by_case and not transaction.connection.scalar(of_campaign.where(campaign_case.c.id == whom)):
+        raise InvalidValue(Reason.INVALID_FIELD, "case_id", "a case of this campaign")
     exempted = transaction.connection.execute(
         _EXEMPT,
         {
@@ -301,7 +304,7 @@ def notices_to_write(transaction: Transaction, campaign_id: int) -> list[Notice]
             channel,
             recipient,
             tuple(row.id for row in rows),
-            any(is_synthetic(row.identifier) for row in rows),
+            all(is_synthetic(row.identifier) for row in rows),
         )
         for (channel, recipient), rows in cases.items()
     ]
@@ -321,8 +324,8 @@ def find_campaign(reader: Reader, campaign_id: int) -> RowMapping:
 
 def list_campaigns(reader: Reader, limit: int) -> Sequence[RowMapping]:
     """The newest campaigns with their counts."""
-    statement = text(f"{_CAMPAIGN} ORDER BY campaign.id DESC LIMIT :limit")
-    return reader.connection.execute(statement, {"limit": limit}).mappings().all()
+    newest = text(f"{_CAMPAIGN} ORDER BY campaign.id DESC LIMIT :limit")
+    return reader.connection.execute(newest, {"limit": limit}).mappings().all()
 
 
 def list_days(reader: Reader, campaign_id: int) -> Sequence[Any]:
@@ -331,12 +334,14 @@ def list_days(reader: Reader, campaign_id: int) -> Sequence[Any]:
 
 
 def list_cases(reader: Reader, campaign_id: int, *, after: int, limit: int) -> Sequence[Any]:
-    """The campaign's cases above that id."""
+    """The campaign's cases above that id. Raises Refusal: UNKNOWN_CAMPAIGN."""
+    _must_be_there(reader, campaign_id)
     return reader.connection.execute(_CASES, {"id": campaign_id, "after": after, "limit": limit}).all()
 
 
 def list_events(reader: Reader, campaign_id: int, *, after: int, limit: int) -> Sequence[Any]:
-    """The campaign's record after that event."""
+    """The campaign's record after that event. Raises Refusal: UNKNOWN_CAMPAIGN."""
+    _must_be_there(reader, campaign_id)
     return reader.connection.execute(_EVENTS, {"id": campaign_id, "after": after, "limit": limit}).all()
 
 
@@ -376,6 +381,11 @@ def note_event(
             campaign_id=campaign_id, event_time=now, actor=actor, what=what, count=count, reason=reason
         )
     )
+
+
+def _must_be_there(reader: Reader, campaign_id: int) -> None:
+    if not reader.connection.scalar(select(campaign.c.id).where(campaign.c.id == campaign_id)):
+        raise Refusal(Reason.UNKNOWN_CAMPAIGN)
 
 
 def _lock(transaction: Transaction, campaign_id: int) -> Any:

@@ -12,7 +12,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from server.__main__ import Server
+from server.config import Settings
+from server.encoded_person import encode_person
 from server.store.prepared import PreparedStatements
+from server.store.store import Store
+from tests.conftest import Register, opened
+from tests.server.campaigns import Campaigns
 from tests.server.database import connect
 from tests.server.rpcs import Rpcs
 
@@ -76,3 +81,11 @@ def statements(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Imports take so few persons at a time that a few take many."""
     monkeypatch.setattr("server.person_import.CHUNK", 7)
+
+
+@pytest.fixture
+def campaigns(register: Register, settings: Settings) -> Iterator[Campaigns]:
+    """Campaigns of the register, on a store of their own."""
+    store = opened(lambda: Store(settings.database_url, encode_person, connections=4, require_durable=False))
+    yield Campaigns(register, store)
+    store.close()

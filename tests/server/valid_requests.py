@@ -27,6 +27,7 @@ from tests.certificates import organisation_certificate
 from tests.people import DIGIPOST, EBOKS, KARI, NIELS, OLA, PUBLIC_BODY, register_request, request_id
 from tests.people import synthetic_identifiers as people
 from tests.server.rpcs import Rpcs
+from tests.server.valid_campaign_requests import valid_campaign_requests
 from tests.server.valid_citizen_requests import valid_citizen_requests
 from tests.server.valid_sweep_requests import valid_sweep_requests
 
@@ -135,6 +136,7 @@ def valid_requests(rpcs: Rpcs) -> Mapping[str, Valid]:
         | _of_staff(delivery.delivery_id, message.message_id, _import_begun(rpcs))
         | _of_certificates(_print_certificate(rpcs))
         | {rpc: Valid(*valid) for rpc, valid in valid_sweep_requests(rpcs, ADMINISTRATOR).items()}
+        | {rpc: Valid(*valid) for rpc, valid in valid_campaign_requests(rpcs, ADMINISTRATOR).items()}
     )
 
 

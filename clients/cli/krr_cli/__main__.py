@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from krr_cli import (
     administration,
+    campaign,
     certificates,
     changes,
     citizen,
@@ -73,6 +74,7 @@ app.add_typer(administration.deliveries, name="deliveries")
 app.add_typer(administration.messages, name="messages")
 app.add_typer(certificates.app, name="certificates")
 app.command(help=remind.HELP)(remind.remind)
+app.add_typer(campaign.app, name="campaign")
 app.add_typer(reconcile.app)
 app.add_typer(reconcile.sweeps, name="sweeps")
 app.add_typer(sandbox.app, name="sandbox")

@@ -375,7 +375,8 @@ class AdminServiceServicer(object):
 
     def StartCampaign(self, request, context):
         """Lets a campaign that was previewed tell organisations and persons, and delete after the deadline;
-        or lets one go on that was paused or stopped at its cap. CAMPAIGN_STATE where that cannot be.
+        or lets one go on that was paused or stopped at its cap; of one that runs only the cap changes.
+        CAMPAIGN_STATE where it was not previewed or is over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -417,14 +418,14 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListCampaignCases(self, request, context):
-        """Lists a campaign's cases; none where there is no such campaign.
+        """Lists a campaign's cases.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCampaignEvents(self, request, context):
-        """Lists all that was done in a campaign; nothing where there is no such campaign.
+        """Lists all that was done in a campaign.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

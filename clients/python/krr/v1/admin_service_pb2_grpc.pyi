@@ -117,7 +117,8 @@ class AdminServiceStub:
     """Counts what a campaign would do. UNKNOWN_CAMPAIGN where there is none, here and below."""
     StartCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.StartCampaignRequest, _campaign_pb2.StartCampaignResponse]
     """Lets a campaign that was previewed tell organisations and persons, and delete after the deadline;
-    or lets one go on that was paused or stopped at its cap. CAMPAIGN_STATE where that cannot be.
+    or lets one go on that was paused or stopped at its cap; of one that runs only the cap changes.
+    CAMPAIGN_STATE where it was not previewed or is over.
     """
     PauseCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.PauseCampaignRequest, _campaign_pb2.PauseCampaignResponse]
     """Holds a campaign up. CAMPAIGN_STATE where it does not run."""
@@ -130,9 +131,9 @@ class AdminServiceStub:
     ListCampaigns: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignsRequest, _campaign_pb2.ListCampaignsResponse]
     """Lists campaigns."""
     ListCampaignCases: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignCasesRequest, _campaign_pb2.ListCampaignCasesResponse]
-    """Lists a campaign's cases; none where there is no such campaign."""
+    """Lists a campaign's cases."""
     ListCampaignEvents: _grpc.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignEventsRequest, _campaign_pb2.ListCampaignEventsResponse]
-    """Lists all that was done in a campaign; nothing where there is no such campaign."""
+    """Lists all that was done in a campaign."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -216,7 +217,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Counts what a campaign would do. UNKNOWN_CAMPAIGN where there is none, here and below."""
     StartCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.StartCampaignRequest, _campaign_pb2.StartCampaignResponse]  # type: ignore[assignment]
     """Lets a campaign that was previewed tell organisations and persons, and delete after the deadline;
-    or lets one go on that was paused or stopped at its cap. CAMPAIGN_STATE where that cannot be.
+    or lets one go on that was paused or stopped at its cap; of one that runs only the cap changes.
+    CAMPAIGN_STATE where it was not previewed or is over.
     """
     PauseCampaign: _aio.UnaryUnaryMultiCallable[_campaign_pb2.PauseCampaignRequest, _campaign_pb2.PauseCampaignResponse]  # type: ignore[assignment]
     """Holds a campaign up. CAMPAIGN_STATE where it does not run."""
@@ -229,9 +231,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListCampaigns: _aio.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignsRequest, _campaign_pb2.ListCampaignsResponse]  # type: ignore[assignment]
     """Lists campaigns."""
     ListCampaignCases: _aio.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignCasesRequest, _campaign_pb2.ListCampaignCasesResponse]  # type: ignore[assignment]
-    """Lists a campaign's cases; none where there is no such campaign."""
+    """Lists a campaign's cases."""
     ListCampaignEvents: _aio.UnaryUnaryMultiCallable[_campaign_pb2.ListCampaignEventsRequest, _campaign_pb2.ListCampaignEventsResponse]  # type: ignore[assignment]
-    """Lists all that was done in a campaign; nothing where there is no such campaign."""
+    """Lists all that was done in a campaign."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the register's own staff does. Nothing here shows personal data, and none of it
@@ -450,7 +452,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_campaign_pb2.StartCampaignResponse, _abc.Awaitable[_campaign_pb2.StartCampaignResponse]]:
         """Lets a campaign that was previewed tell organisations and persons, and delete after the deadline;
-        or lets one go on that was paused or stopped at its cap. CAMPAIGN_STATE where that cannot be.
+        or lets one go on that was paused or stopped at its cap; of one that runs only the cap changes.
+        CAMPAIGN_STATE where it was not previewed or is over.
         """
 
     @_abc_1.abstractmethod
@@ -499,7 +502,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaign_pb2.ListCampaignCasesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaign_pb2.ListCampaignCasesResponse, _abc.Awaitable[_campaign_pb2.ListCampaignCasesResponse]]:
-        """Lists a campaign's cases; none where there is no such campaign."""
+        """Lists a campaign's cases."""
 
     @_abc_1.abstractmethod
     def ListCampaignEvents(
@@ -507,6 +510,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaign_pb2.ListCampaignEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaign_pb2.ListCampaignEventsResponse, _abc.Awaitable[_campaign_pb2.ListCampaignEventsResponse]]:
-        """Lists all that was done in a campaign; nothing where there is no such campaign."""
+        """Lists all that was done in a campaign."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

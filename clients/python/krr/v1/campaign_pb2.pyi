@@ -106,7 +106,7 @@ class Campaign(_message.Message):
     repaired_count: _builtins.int
     """Of these persons: no longer have any of the values."""
     exempt_count: _builtins.int
-    """Are exempt."""
+    """Are exempt, or got no letter in time."""
     settled_count: _builtins.int
     """Were the only one left with the value at the deadline."""
     deleted_count: _builtins.int
@@ -495,7 +495,7 @@ class ExemptFromCampaignRequest(_message.Message):
     identifier: _builtins.str
     """The person with this identifier, in all cases."""
     reason: _builtins.str
-    """Why, for the record: 1 to 200 characters, naming nobody."""
+    """Why, for the record: 1 to 200 characters, naming nobody; no six digits in a row and no @."""
     def __init__(
         self,
         *,
@@ -755,7 +755,7 @@ class CampaignEvent(_message.Message):
     """Who: an administrator's name, or "register"."""
     what: _builtins.str
     """What: PLANNED, PREVIEWED, STARTED, PAUSED, EXEMPTED, NOTICES_WRITTEN, LETTERS_WRITTEN, REPAIRED,
-    DEADLINE_PASSED, STOPPED_AT_CAP, DELETED, FINISHED or ENDED.
+    DEADLINE_PASSED, LEFT_UNTOLD, STOPPED_AT_CAP, DELETED, FINISHED or ENDED.
     """
     count: _builtins.int
     """How many it was about."""
