@@ -31,8 +31,10 @@ def test_a_code_that_was_sent_proves_the_contact_point(
     code = read_code(register, channel)
     wrong = krr("verify-contact", WITH_BOTH_POINTS, point, other_than(code))
     assert (wrong.exit_code, wrong.stderr.split(":")[0]) == (1, "CODE_WRONG")
+    assert "validated" not in krr("get-person", WITH_BOTH_POINTS).stdout
     proved = krr("verify-contact", WITH_BOTH_POINTS, point, code)
     assert proved.stdout.startswith("changed; change number ")
+    assert krr("get-person", WITH_BOTH_POINTS).stdout.count(", validated)") == 1
     again = krr("verify-contact", WITH_BOTH_POINTS, point, code)
     assert (again.exit_code, again.stderr.split(":")[0]) == (1, "CODE_EXPIRED")
 
@@ -51,3 +53,17 @@ def test_the_same_request_sends_one_code(krr: Krr, register: Register) -> None:
     krr(*command)
     assert krr(*command).stdout.endswith("(the answer to an earlier call with this id)\n")
     assert read_code(register, "email")
+
+
+def test_staff_see_by_which_channel_a_code_went_and_no_change_number(krr: Krr) -> None:
+    krr("send-code", WITH_BOTH_POINTS, "email")
+    krr("update-contact", WITH_BOTH_POINTS, "--mobile", "+4799999957")
+    header, _, changed, code = (
+        line.split() for line in krr("messages", "list").stdout.splitlines() if line.strip()
+    )
+    assert header[1:3] == ["kind", "channel"]
+    assert changed[1:5] == ["CONTACT_CHANGED", "SMS", "nb", "QUEUED"]
+    assert changed[5] == "19"
+    assert code[1:5] == ["VERIFICATION_CODE", "EMAIL", "nb", "QUEUED"]
+    # Straight to the day: a code follows from no change.
+    assert "-" in code[5]

@@ -219,7 +219,8 @@ def list_messages(
     if as_json:
         print_json(found)
         return
-    columns = ["message", "kind", "operator", "language", "state", "reason", "change", "queued", "delivered"]
+    columns = ["message", "kind", "channel", "operator", "language", "state", "reason"]
+    columns += ["change", "queued", "delivered"]
     print_table(columns, [_message_row(message) for message in found.messages])
 
 
@@ -230,7 +231,10 @@ def retry_messages(
     register: Register = DEFAULT_REGISTER,
     as_json: AsJson = False,
 ) -> None:
-    """Make queued, failed or suppressed messages due at once, under the same reference."""
+    """Make queued, failed or suppressed messages due at once, under the same reference.
+
+    Codes are left alone: a citizen asks for another one.
+    """
     request = message_record_pb2.RetryMessagesRequest(
         request_id=request_id_or_new(request_id), message_ids=message_ids
     )
@@ -272,11 +276,13 @@ def _message_row(message: message_record_pb2.MessageStatus) -> list[str]:
     return [
         message.message_id,
         name(delivery_service_pb2.MessageKind, message.kind),
+        name(delivery_service_pb2.Channel, message.channel),
         message.operator_name,
         name(person_pb2.Language, message.language).lower(),
         name(message_record_pb2.MessageState, message.state),
         message.reason_code,
-        str(message.change_number),
+        # Codes and reminders follow from no change.
+        str(message.change_number or ""),
         time(message.created_time),
         time(message.delivered_time),
     ]

@@ -339,6 +339,8 @@ def _plot(campaign: pb.Campaign) -> str:
         fill=True,
         title=f"Campaign {campaign.campaign_id}, deadline {campaign.deadline_date}",
         x_label_rotation=45,
+        # Else it would fetch a script from its maker's site.
+        js=[],
     )
     dates, still, repaired, deleted = [], [], [], []
     gone_repaired = gone_deleted = 0

@@ -169,7 +169,7 @@ def confirm_contact(
 @app.command()
 def send_code(
     identifier: Identifier,
-    point: Point,
+    point: Annotated[Point, typer.Argument(help="Which of the two.")],
     request_id: RequestId = None,
     register: Register = DEFAULT_REGISTER,
     as_json: AsJson = False,
@@ -193,7 +193,7 @@ def send_code(
 @app.command()
 def verify_contact(
     identifier: Identifier,
-    point: Point,
+    point: Annotated[Point, typer.Argument(help="Which of the two.")],
     code: Annotated[str, typer.Argument(help="The six digits.")],
     request_id: RequestId = None,
     register: Register = DEFAULT_REGISTER,

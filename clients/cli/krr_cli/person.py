@@ -22,8 +22,8 @@ def standing(person: person_pb2.Person) -> str:
 
 
 def contact(person: person_pb2.Person) -> str:
-    """The contact points, a line each: until which day each may be used for notices, and whether
-    it stands on other persons too.
+    """The contact points, a line each: until which day each may be used for notices, whether it was
+    proved to be the person's own, and whether it stands on other persons too.
     """
     return "\n".join(_contact(person))
 
@@ -38,5 +38,6 @@ def mailbox(held: person_pb2.Mailbox) -> str:
 def _contact(person: person_pb2.Person) -> Iterator[str]:
     for point in (person.email, person.mobile):
         if point.value:
+            validated = ", validated" if point.HasField("validated_time") else ""
             shared = ", shared" if point.shared else ""
-            yield f"{point.value} (until {time(point.usable_until_time)[:10]}{shared})"
+            yield f"{point.value} (until {time(point.usable_until_time)[:10]}{validated}{shared})"

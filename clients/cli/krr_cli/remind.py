@@ -23,7 +23,7 @@ _WHY = {
     pb.NOT_REMINDED_REASON_NO_CONTACT: "neither e-mail nor mobile",
     pb.NOT_REMINDED_REASON_FRESH: "heard of within the first step",
     pb.NOT_REMINDED_REASON_RESERVED: "stale, but reserved",
-    pb.NOT_REMINDED_REASON_ALREADY_REMINDED: "stale, and reminded of the step before",
+    pb.NOT_REMINDED_REASON_ALREADY_REMINDED: "stale, and reminded of it already",
 }
 
 # A paragraph is one line: what shows it folds it to the terminal.
