@@ -44,7 +44,7 @@ def test_a_campaign_is_planned_previewed_started_and_reported(
     previewed = json.loads(krr("campaign", "preview", "1", "--json").stdout)
     assert (previewed["letter_count"], previewed["deletion_count"]) == ("6", "6")
     assert krr("campaign", "start", "1").exit_code == 0
-    assert krr("campaign", "pause", "1").exit_code == 0
+    assert json.loads(krr("campaign", "pause", "1", "--json").stdout) == {}
     assert krr("campaign", "exempt", "1", "--case", "1", "--reason", "a family").stdout == "6 exempt\n"
 
     file, plot = tmp_path / "cases.csv", tmp_path / "days.svg"
@@ -81,6 +81,8 @@ def test_what_was_written_shows_up_by_itself(krr: Krr) -> None:
         (["plan", "--deadline", "2027-02-30"], 1, "deadline_date"),
         (["plan", "--deadline", "2020-01-01"], 1, "at least 14 days ahead"),
         (["show", "77"], 1, "UNKNOWN_CAMPAIGN"),
+        (["show", str(2**63)], 2, "CAMPAIGN"),
+        (["report", "1", "--csv", "no/such/folder.csv"], 1, "cannot write"),
         (["exempt", "1", "--reason", "x"], 2, "either --case or --person"),
         (["exempt", "1", "--case", "1", "--reason", "91234567"], 1, "no six digits"),
     ],

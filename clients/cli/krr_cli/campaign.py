@@ -4,11 +4,11 @@ import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from io import StringIO
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from google.protobuf.message import Message
 from krr.v1 import campaign_pb2 as pb
 from krr.v1 import person_pb2
 from krr.v1.admin_service_pb2_grpc import AdminServiceStub
@@ -16,18 +16,21 @@ from krr.v1.admin_service_pb2_grpc import AdminServiceStub
 from krr_cli.register import (
     ADMINISTRATOR,
     DEFAULT_REGISTER,
+    REFUSED,
     AsJson,
     Register,
     RequestId,
     connected,
     request_id_or_new,
 )
-from krr_cli.show import name, print_json, print_table, time
+from krr_cli.show import again, name, print_json, print_table, time
 from krr_cli.whole_file import whole_file
 
 # Planning and previewing look at every person.
 _CALL_SECONDS = 60.0
 _PER_PAGE = 1000
+# What the contract's int64 holds.
+_LARGEST = 2**63 - 1
 
 _HELP = "\n\n".join(
     (
@@ -42,7 +45,9 @@ _HELP = "\n\n".join(
 
 app = typer.Typer(no_args_is_help=True, help=_HELP)
 
-Id = Annotated[int, typer.Argument(metavar="CAMPAIGN", help="Its number, from plan or list.")]
+Id = Annotated[
+    int, typer.Argument(min=1, max=_LARGEST, metavar="CAMPAIGN", help="Its number, from plan or list.")
+]
 
 
 class _Column(StrEnum):
@@ -116,6 +121,7 @@ def start(
         int | None,
         typer.Option(
             min=0,
+            max=_LARGEST,
             metavar="N",
             help="How many persons it may delete.",
             show_default="as many as were previewed, or allowed before",
@@ -123,40 +129,42 @@ def start(
     ] = None,
     request_id: RequestId = None,
     register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
 ) -> None:
     """Let it run, once it was previewed; or go on after a pause or a stop at its cap."""
     request = pb.StartCampaignRequest(
         request_id=request_id_or_new(request_id), campaign_id=campaign, max_deletions=max_deletions
     )
     with _admin(register) as admin:
-        admin.StartCampaign(request)
-    typer.echo(f"campaign {campaign} runs; krr campaign show {campaign} tells how far it is")
+        answer = admin.StartCampaign(request)
+    _tell(answer, f"campaign {campaign} runs; krr campaign show {campaign} tells how far it is", as_json)
 
 
 @app.command()
-def pause(campaign: Id, register: Register = DEFAULT_REGISTER) -> None:
+def pause(campaign: Id, register: Register = DEFAULT_REGISTER, as_json: AsJson = False) -> None:
     """Hold it up; start goes on."""
     with _admin(register) as admin:
-        admin.PauseCampaign(pb.PauseCampaignRequest(campaign_id=campaign))
-    typer.echo(f"campaign {campaign} is held up")
+        answer = admin.PauseCampaign(pb.PauseCampaignRequest(campaign_id=campaign))
+    _tell(answer, f"campaign {campaign} is held up", as_json)
 
 
 @app.command()
-def end(campaign: Id, register: Register = DEFAULT_REGISTER) -> None:
+def end(campaign: Id, register: Register = DEFAULT_REGISTER, as_json: AsJson = False) -> None:
     """End it for good; what it did stays so."""
     with _admin(register) as admin:
-        admin.EndCampaign(pb.EndCampaignRequest(campaign_id=campaign))
-    typer.echo(f"campaign {campaign} has ended")
+        answer = admin.EndCampaign(pb.EndCampaignRequest(campaign_id=campaign))
+    _tell(answer, f"campaign {campaign} has ended", as_json)
 
 
 @app.command()
 def exempt(
     campaign: Id,
     reason: Annotated[str, typer.Option(help="Why, for the record; names nobody.")],
-    case: Annotated[int | None, typer.Option(min=1, help="All persons of this case.")] = None,
+    case: Annotated[int | None, typer.Option(min=1, max=_LARGEST, help="All persons of this case.")] = None,
     person: Annotated[str | None, typer.Option(metavar="ID", help="This person, in all cases.")] = None,
     request_id: RequestId = None,
     register: Register = DEFAULT_REGISTER,
+    as_json: AsJson = False,
 ) -> None:
     """Take persons out of it."""
     if (case is None) == (person is None):
@@ -172,7 +180,7 @@ def exempt(
         request.identifier = person
     with _admin(register) as admin:
         answer = admin.ExemptFromCampaign(request)
-    typer.echo(f"{answer.exempt_count} exempt")
+    _tell(answer, f"{answer.exempt_count} exempt{again(answer.duplicate)}", as_json)
 
 
 @app.command("list")
@@ -253,21 +261,30 @@ def report(
     with _admin(register) as admin:
         whole = admin.GetCampaign(pb.GetCampaignRequest(campaign_id=campaign)).campaign
         cases = list(_cases(admin, campaign))
-    if plot_file:
-        with whole_file(plot_file) as file:
-            file.write(_plot(whole))
-    if csv_file:
-        written = StringIO()
-        writer = csv.writer(written)
-        writer.writerow(list(_Column))
-        writer.writerows(map(_row, cases))
-        with whole_file(csv_file) as file:
-            file.write(written.getvalue())
+    try:
+        if plot_file:
+            with whole_file(plot_file) as file:
+                file.write(_plot(whole))
+        if csv_file:
+            with whole_file(csv_file) as file:
+                writer = csv.writer(file)
+                writer.writerow(list(_Column))
+                writer.writerows(map(_row, cases))
+    except OSError as error:
+        typer.echo(f"cannot write: {error}", err=True)
+        raise typer.Exit(REFUSED) from None
     if as_json:
         for case in cases:
             print_json(case)
     elif not (csv_file or plot_file):
         print_table(list(_Column), map(_row, cases))
+
+
+def _tell(answer: Message, words: str, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(words)
 
 
 def _show(admin: AdminServiceStub, campaign_id: int) -> None:
