@@ -36,7 +36,8 @@ class SmtpGateway:
         try:
             mail = _mail(message, self._settings)
         except UnknownText:
-            return Refused("NO_TEXT")
+            # A newer adapter may know it.
+            return TryLater("UNKNOWN_TEXT")
         except ValueError:
             # As the headers' own rules say; what the register takes as an address they take too.
             return Refused("INVALID_ADDRESS")

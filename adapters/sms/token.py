@@ -23,12 +23,18 @@ class AccessToken:
         self._token = ""
         self._good_until = 0.0
 
-    def get(self, ends: float) -> str:
-        """The token, by `ends` on the monotonic clock. Raises NotDone."""
+    def get(self, ends: float, *, fresh: bool = False) -> str:
+        """The token, by `ends` on the monotonic clock.
+
+        fresh: fetch another one, which shows that the gateway answers now.
+
+        Raises NotDone.
+        """
         if not self._lock.acquire(timeout=max(0.0, ends - time.monotonic())):
             raise NotDone(TryLater("TOKEN_TIMEOUT"))
         try:
-            return self._token if time.monotonic() < self._good_until else self._fetch(ends)
+            good = time.monotonic() < self._good_until and not fresh
+            return self._token if good else self._fetch(ends)
         finally:
             self._lock.release()
 

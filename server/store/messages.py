@@ -170,8 +170,10 @@ _LIST = text("""
 _RETRY = text("""
     UPDATE message
     SET state = 'QUEUED', reason_code = NULL, not_before_time = now(), failed_attempts = 0,
-        unsure_attempts = 0, expires_time = now() + (expires_time - created_time)
+        unsure_attempts = CASE state WHEN 'QUEUED' THEN unsure_attempts ELSE 0 END,
+        expires_time = now() + (expires_time - created_time)
     WHERE id = ANY(:ids) AND state IN ('QUEUED', 'FAILED', 'SUPPRESSED') AND kind <> 'VERIFICATION_CODE'
+      AND NOT (kind = 'CONTACT_CHANGED' AND recipient IS NULL)
 """)
 
 
@@ -234,7 +236,8 @@ def list_messages(
 
 
 def retry_messages(transaction: Transaction, ids: Sequence[uuid.UUID]) -> int:
-    """Make queued, failed or suppressed messages due now, but no codes. Returns how many."""
+    """Make queued, failed or suppressed messages due now, but no codes, and none to a former address that
+    was forgotten. Returns how many."""
     return transaction.connection.execute(_RETRY, {"ids": list(ids)}).rowcount
 
 

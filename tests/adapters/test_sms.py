@@ -38,6 +38,18 @@ def test_a_gateway_that_is_down_is_tried_later(link: Link) -> None:
     assert len(link.messages()) == 1
 
 
+def test_what_may_have_been_taken_is_not_sent_into_an_outage_that_goes_on(link: Link) -> None:
+    assert isinstance(link.gateway.send(message()), Sent)
+    link.behave("down")
+    once = message()
+    assert link.gateway.send(once) == Unsure("ANSWER_LOST")
+    once.failed_attempts = 1
+    assert link.gateway.send(once) == TryLater("TOKEN_ANSWER_LOST")
+    link.behave("normal")
+    assert isinstance(link.gateway.send(once), Sent)
+    assert [each["reference_id"] for each in link.messages()][1:] == [once.message_id]
+
+
 def test_a_refusal_is_final(link: Link) -> None:
     link.behave("refuse")
     assert link.gateway.send(message()) == Refused("HTTP_400")

@@ -251,7 +251,8 @@ class AdminServiceServicer(object):
 
     def RetryMessages(self, request, context):
         """Makes queued, failed or suppressed messages due at once, under the same reference, with the
-        time they had at first. Codes are left alone: the person asks for another one.
+        time they had at first. Left alone are codes, since the person asks for another one, and what was
+        to go to a former address, which is forgotten.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,7 +66,8 @@ class AdminServiceStub:
     """Lists messages, newest first."""
     RetryMessages: _grpc.UnaryUnaryMultiCallable[_message_record_pb2.RetryMessagesRequest, _message_record_pb2.RetryMessagesResponse]
     """Makes queued, failed or suppressed messages due at once, under the same reference, with the
-    time they had at first. Codes are left alone: the person asks for another one.
+    time they had at first. Left alone are codes, since the person asks for another one, and what was
+    to go to a former address, which is forgotten.
     """
     ImportPersons: _grpc.StreamUnaryMultiCallable[_admin_service_pb2.ImportPersonsRequest, _person_import_pb2.ImportPersonsResponse]
     """Enters any number of persons as they are given, times included, without telling operators
@@ -166,7 +167,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists messages, newest first."""
     RetryMessages: _aio.UnaryUnaryMultiCallable[_message_record_pb2.RetryMessagesRequest, _message_record_pb2.RetryMessagesResponse]  # type: ignore[assignment]
     """Makes queued, failed or suppressed messages due at once, under the same reference, with the
-    time they had at first. Codes are left alone: the person asks for another one.
+    time they had at first. Left alone are codes, since the person asks for another one, and what was
+    to go to a former address, which is forgotten.
     """
     ImportPersons: _aio.StreamUnaryMultiCallable[_admin_service_pb2.ImportPersonsRequest, _person_import_pb2.ImportPersonsResponse]  # type: ignore[assignment]
     """Enters any number of persons as they are given, times included, without telling operators
@@ -305,7 +307,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_record_pb2.RetryMessagesResponse, _abc.Awaitable[_message_record_pb2.RetryMessagesResponse]]:
         """Makes queued, failed or suppressed messages due at once, under the same reference, with the
-        time they had at first. Codes are left alone: the person asks for another one.
+        time they had at first. Left alone are codes, since the person asks for another one, and what was
+        to go to a former address, which is forgotten.
         """
 
     @_abc_1.abstractmethod
