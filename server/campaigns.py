@@ -16,7 +16,7 @@ from server.domain.errors import InvalidValue, Reason
 from server.domain.identifiers import PersonIdentifier
 from server.domain.message import Channel
 from server.domain.rules import MAX_BATCH
-from server.store import campaigns
+from server.store import campaign_report, campaigns
 from server.store.store import Store
 from server.store.transaction import Reader
 from server.tokens import Tokens
@@ -169,8 +169,8 @@ def get_campaign(request: pb.GetCampaignRequest, store: Store, call: Call) -> pb
     """Tell how far a campaign has come. Raises Refusal: UNKNOWN_CAMPAIGN, or as Store.read does."""
 
     def read(reader: Reader) -> pb.Campaign:
-        campaign = _campaign_to(campaigns.find_campaign(reader, request.campaign_id))
-        for day in campaigns.list_days(reader, request.campaign_id):
+        campaign = _campaign_to(campaign_report.find_campaign(reader, request.campaign_id))
+        for day in campaign_report.list_days(reader, request.campaign_id):
             campaign.days.add(
                 date=day.date.isoformat(), repaired_count=day.repaired, deleted_count=day.deleted
             )
@@ -182,7 +182,7 @@ def get_campaign(request: pb.GetCampaignRequest, store: Store, call: Call) -> pb
 def list_campaigns(store: Store, call: Call) -> pb.ListCampaignsResponse:
     """List campaigns. Raises Refusal as Store.read does."""
     found = store.read_one_moment(
-        lambda reader: campaigns.list_campaigns(reader, _MOST_CAMPAIGNS), deadline=call.deadline
+        lambda reader: campaign_report.list_campaigns(reader, _MOST_CAMPAIGNS), deadline=call.deadline
     )
     return pb.ListCampaignsResponse(campaigns=map(_campaign_to, found))
 
@@ -197,7 +197,7 @@ def list_campaign_cases(
     page_size = translate.count_from("page_size", request.page_size, most=MAX_BATCH, default=_DEFAULT_PAGE)
     after = tokens.read_page(request.page_token) or 0
     found = store.read(
-        lambda reader: campaigns.list_cases(reader, request.campaign_id, after=after, limit=page_size),
+        lambda reader: campaign_report.list_cases(reader, request.campaign_id, after=after, limit=page_size),
         deadline=call.deadline,
     )
     return pb.ListCampaignCasesResponse(
@@ -229,7 +229,7 @@ def list_campaign_events(
     page_size = translate.count_from("page_size", request.page_size, most=MAX_BATCH, default=_DEFAULT_PAGE)
     after = tokens.read_page(request.page_token) or 0
     found = store.read(
-        lambda reader: campaigns.list_events(reader, request.campaign_id, after=after, limit=page_size),
+        lambda reader: campaign_report.list_events(reader, request.campaign_id, after=after, limit=page_size),
         deadline=call.deadline,
     )
     return pb.ListCampaignEventsResponse(

@@ -37,8 +37,8 @@ def identifier(day: int, month: int, year: int, individual: int, *, relaxed_rema
 
 def synthetic_identifiers() -> Iterator[str]:
     """Different synthetic persons, the same ones each time."""
-    for year, individual in itertools.product(range(40, 60), range(500, 1000)):
-        found = identifier(1, 81, year, individual)
+    for day, year, individual in itertools.product(range(1, 29), range(40, 60), range(500, 1000)):
+        found = identifier(day, 81, year, individual)
         if found:
             yield found
 

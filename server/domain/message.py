@@ -43,7 +43,8 @@ VALID_FOR: Mapping[MessageKind, timedelta] = {
     MessageKind.CONTACT_REMINDER: timedelta(days=14),
     MessageKind.CONTACT_EXPIRED: timedelta(days=14),
     MessageKind.SHARED_CONTACT_NOTICE: timedelta(days=14),
-    MessageKind.SHARED_CONTACT_LETTER: timedelta(days=14),
+    # None is written later before the deadline, so none goes after it (server/domain/campaign.py).
+    MessageKind.SHARED_CONTACT_LETTER: timedelta(days=7),
 }
 
 # What somebody waits for, or must know at once, also comes by night.

@@ -2,13 +2,13 @@
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select, text, update
 
 from server.domain.caller import CallerKind
-from server.domain.campaign import CampaignState, is_over, may_still_write
+from server.domain.campaign import LAST_LETTERS, CampaignState, is_over, may_still_write
 from server.domain.change import Change
 from server.domain.contact import ContactKind
 from server.domain.identifiers import PersonIdentifier
@@ -16,7 +16,7 @@ from server.domain.message import Channel, MessageKind, NewMessage
 from server.domain.person import DeletionReason, Language, Person, Status
 from server.domain.rules import date_in_norway
 from server.store.campaign_tables import campaign
-from server.store.campaigns import STILL_SHARING, Notice, note_event, notices_to_write, set_state
+from server.store.campaigns import IS_SHARED, STILL_SHARING, Notice, note_event, notices_to_write, set_state
 from server.store.message_writes import Addressed, write_messages
 from server.store.rows import Digest
 from server.store.transaction import Transaction
@@ -33,12 +33,12 @@ _NOTE_NOTICES = text("""
     WHERE campaign_case.id = told.case_id
 """)
 
-_WITHOUT_LETTER = text("""
+_WITHOUT_LETTER = text(f"""
     SELECT person.id, language, array_agg(DISTINCT kind) AS kinds
     FROM campaign_person JOIN campaign_case ON campaign_case.id = case_id JOIN person ON person.id = person_id
-    WHERE campaign_id = :id AND standing = 'OPEN' AND letter_id IS NULL
+    WHERE campaign_id = :id AND standing = 'OPEN' AND letter_id IS NULL AND {IS_SHARED}
     GROUP BY person.id ORDER BY person.id LIMIT :limit
-""")
+""")  # noqa: S608 (a condition of this package)
 
 _NOTE_LETTERS = text("""
     UPDATE campaign_person SET letter_id = written.letter_id
@@ -74,7 +74,7 @@ _DOOM = text(f"""
     UPDATE campaign_person SET standing = 'DOOMED', standing_date = :today
     FROM ({STILL_SHARING}) AS sharing JOIN message ON message.id = sharing.letter_id
     WHERE campaign_person.case_id = sharing.case_id AND campaign_person.person_id = sharing.person_id
-      AND message.state IN ('SENT', 'DELIVERED')
+      AND message.state IN ('SENT', 'DELIVERED') AND message.sent_time < :sent_before
 """)  # noqa: S608 (a query of this package)
 
 _LEAVE_UNTOLD = text(f"""
@@ -132,12 +132,10 @@ def take_step(transaction: Transaction, digest: Digest, now: datetime) -> bool |
         return False
     campaign_id: int = row.id
     if not is_over(row.deadline_date, now):
-        if _tell(transaction, row, now):
-            return True
         _look_who_repaired(transaction, campaign_id, now)
-        return False
+        return _tell(transaction, row, now)
     if row.judged_time is None:
-        _judge(transaction, campaign_id, now)
+        _judge(transaction, campaign_id, row.deadline_date, now)
     deletions = transaction.connection.execute(_COUNT_DOOMED, {"id": campaign_id}).scalar_one()
     if deletions > row.max_deletions:
         set_state(transaction, campaign_id, CampaignState.STOPPED_AT_CAP, now)
@@ -215,12 +213,12 @@ def _look_who_repaired(transaction: Transaction, campaign_id: int, now: datetime
         note_event(transaction, campaign_id, now, _REGISTER, "REPAIRED", count)
 
 
-def _judge(transaction: Transaction, campaign_id: int, now: datetime) -> None:
+def _judge(transaction: Transaction, campaign_id: int, deadline: date, now: datetime) -> None:
     """Settle who is to be deleted, after the deadline, once."""
     _look_who_repaired(transaction, campaign_id, now)
     execute = transaction.connection.execute
-    named = {"id": campaign_id, "today": date_in_norway(now)}
-    execute(_DOOM, named)
+    named = {"id": campaign_id, "today": date_in_norway(now), "standings": ["OPEN"]}
+    execute(_DOOM, {**named, "sent_before": deadline - LAST_LETTERS + timedelta(days=1)})
     untold = len(set(execute(_LEAVE_UNTOLD, named).scalars()))
     if untold:
         note_event(transaction, campaign_id, now, _REGISTER, "LEFT_UNTOLD", untold)
@@ -250,7 +248,8 @@ def _delete_some(transaction: Transaction, campaign_id: int, digest: Digest, now
                 "person_ids": [transaction.row_id(person.identifier) for person in some],
             },
         )
-    note_event(transaction, campaign_id, now, _REGISTER, "DELETED", len(doomed))
+    if doomed:
+        note_event(transaction, campaign_id, now, _REGISTER, "DELETED", len(doomed))
     # Last: nothing waits after the change numbers.
     transaction.act_for(CallerKind.CLEAN_UP)
     transaction.record(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, select, text, update
+from sqlalchemy import insert, select, text, update
 
 from server.domain.campaign import SHARED_BY_AT_LEAST, CampaignState, check_deadline, notice_address
 from server.domain.contact import ContactKind
@@ -14,54 +14,7 @@ from server.domain.identifiers import PersonIdentifier, is_synthetic
 from server.domain.message import CHANNEL_TO, Channel
 from server.domain.rules import date_in_norway
 from server.store.campaign_tables import campaign, campaign_case, campaign_event, campaign_organisation
-from server.store.transaction import Answer, Reader, Transaction
-
-# Of a person in several cases the standing that says most.
-_CAMPAIGN = """
-    SELECT campaign.*,
-        (SELECT count(*) FROM campaign_case WHERE campaign_id = campaign.id) AS case_count,
-        (SELECT count(DISTINCT notice_id) FROM campaign_case WHERE campaign_id = campaign.id) AS notice_count,
-        counted.*
-    FROM campaign CROSS JOIN LATERAL (
-        SELECT count(*) AS person_count, count(letter) AS letter_count,
-            count(*) FILTER (WHERE 'DELETED' = ANY(standings)) AS deleted_count,
-            count(*) FILTER (WHERE NOT 'DELETED' = ANY(standings)
-                AND standings && '{OPEN,DOOMED}') AS open_count,
-            count(*) FILTER (WHERE NOT standings && '{DELETED,OPEN,DOOMED}'
-                AND 'EXEMPT' = ANY(standings)) AS exempt_count,
-            count(*) FILTER (WHERE NOT standings && '{DELETED,OPEN,DOOMED,EXEMPT}'
-                AND 'SETTLED' = ANY(standings)) AS settled_count,
-            count(*) FILTER (WHERE standings <@ '{REPAIRED}') AS repaired_count
-        FROM (
-            SELECT person_id, array_agg(standing) AS standings, (array_agg(letter_id))[1] AS letter
-            FROM campaign_person JOIN campaign_case ON campaign_case.id = case_id
-            WHERE campaign_id = campaign.id GROUP BY person_id
-        ) AS persons
-    ) AS counted
-"""
-
-_DAYS = text("""
-    SELECT date, count(*) FILTER (WHERE NOT deleted) AS repaired, count(*) FILTER (WHERE deleted) AS deleted
-    FROM (
-        SELECT max(standing_date) AS date, bool_or(standing = 'DELETED') AS deleted
-        FROM campaign_person JOIN campaign_case ON campaign_case.id = case_id
-        WHERE campaign_id = :id GROUP BY person_id
-        HAVING bool_or(standing = 'DELETED') OR bool_and(standing = 'REPAIRED')
-    ) AS persons
-    GROUP BY date ORDER BY date
-""")
-
-_CASES = text("""
-    SELECT campaign_case.id, kind, person_count, notice_id,
-        count(*) FILTER (WHERE standing = 'REPAIRED') AS repaired,
-        count(*) FILTER (WHERE standing = 'EXEMPT') AS exempt,
-        count(*) FILTER (WHERE standing = 'SETTLED') AS settled,
-        count(*) FILTER (WHERE standing = 'DELETED') AS deleted,
-        count(*) FILTER (WHERE standing IN ('OPEN', 'DOOMED')) AS open
-    FROM campaign_case JOIN campaign_person ON case_id = campaign_case.id
-    WHERE campaign_id = :id AND campaign_case.id > :after
-    GROUP BY campaign_case.id ORDER BY campaign_case.id LIMIT :limit
-""")
+from server.store.transaction import Answer, Transaction
 
 _ENTER_CASES = text("""
     INSERT INTO campaign_case (campaign_id, kind, digest, person_count)
@@ -79,8 +32,15 @@ _ENTER_PERSONS = text("""
     WHERE campaign_id = :id AND status = 'ACTIVE'
 """)
 
+# Whether two have the value of the case now.
+IS_SHARED = """
+    2 <= (SELECT count(*) FROM (SELECT FROM person AS sharing
+        WHERE sharing.status = 'ACTIVE' AND (kind = 'email' AND sharing.email_digest = digest
+            OR kind = 'mobile' AND sharing.mobile_digest = digest) LIMIT 2) AS two)
+"""
+
 # Cases of which somebody is still to be told, with the value as one of the persons has it.
-_VALUES = text("""
+_VALUES = text(f"""
     SELECT campaign_case.id, kind, holder.identifier,
         CASE kind WHEN 'email' THEN holder.email ELSE holder.mobile END AS value
     FROM campaign_case CROSS JOIN LATERAL (
@@ -90,45 +50,52 @@ _VALUES = text("""
         ORDER BY id LIMIT 1
     ) AS holder
     WHERE campaign_id = :id AND notice_id IS NULL AND EXISTS (
-        SELECT FROM campaign_person WHERE case_id = campaign_case.id AND standing = 'OPEN')
+        SELECT FROM campaign_person WHERE case_id = campaign_case.id AND standing = 'OPEN') AND {IS_SHARED}
     ORDER BY campaign_case.id
-""")
+""")  # noqa: S608 (a condition from above)
 
-# Persons who still have a value that others have too.
-STILL_SHARING = """
+# Persons of the standings who still have a value that others have too.
+STILL_SHARING = f"""
     SELECT case_id, person_id, letter_id FROM campaign_person
     JOIN campaign_case ON campaign_case.id = case_id
     JOIN person ON person.id = person_id AND status = 'ACTIVE'
         AND (kind = 'email' AND email_digest = digest OR kind = 'mobile' AND mobile_digest = digest)
-    WHERE campaign_id = :id AND standing = 'OPEN' AND 2 <= (
-        SELECT count(*) FROM (SELECT FROM person AS sharing
-            WHERE sharing.status = 'ACTIVE' AND (kind = 'email' AND sharing.email_digest = digest
-                OR kind = 'mobile' AND sharing.mobile_digest = digest) LIMIT 2) AS two)
-"""
+    WHERE campaign_id = :id AND standing = ANY(:standings) AND {IS_SHARED}
+"""  # noqa: S608 (a condition from above)
 
 _COUNT_FOR_PREVIEW = text(f"""
-    SELECT count(DISTINCT person_id) FILTER (WHERE letter_id IS NULL AND NOT doomed),
-        count(DISTINCT person_id)
-    FROM (
-        SELECT person_id, letter_id, false AS doomed FROM ({STILL_SHARING}) AS sharing
-      UNION ALL
-        SELECT person_id, letter_id, true FROM campaign_person
-        JOIN campaign_case ON campaign_case.id = case_id
-        WHERE campaign_id = :id AND standing = 'DOOMED'
-    ) AS persons
+    SELECT count(DISTINCT person_id) FILTER (WHERE letter_id IS NULL), count(DISTINCT person_id)
+    FROM ({STILL_SHARING}) AS sharing
 """)  # noqa: S608 (a query from above)
 
 _EXEMPT = text("""
     UPDATE campaign_person SET standing = 'EXEMPT', standing_date = :today
     FROM campaign_case JOIN person ON true
     WHERE campaign_case.id = case_id AND campaign_id = :id AND person.id = person_id
-      AND (case_id = :case_id OR identifier = :identifier) AND standing IN ('OPEN', 'DOOMED')
-    RETURNING person_id
+      AND (case_id = :case_id OR identifier = :identifier)
+      AND standing IN ('OPEN', 'REPAIRED', 'SETTLED', 'DOOMED')
+    RETURNING person_id, letter_id
 """)
 
-_EVENTS = text("""
-    SELECT id, event_time, actor, what, count, coalesce(reason, '') AS reason FROM campaign_event
-    WHERE campaign_id = :id AND id > :after ORDER BY id LIMIT :limit
+# What has not left is wanted no more.
+_WITHDRAW = text("""
+    UPDATE message SET state = 'SUPPRESSED', reason_code = 'NOT_WANTED', recipient = NULL
+    WHERE id = ANY(:ids) AND state = 'QUEUED' AND coalesce(leased_until_time < now(), true)
+""")
+
+_MESSAGES = text("""
+    SELECT notice_id FROM campaign_case WHERE campaign_id = :id AND notice_id IS NOT NULL
+  UNION
+    SELECT letter_id FROM campaign_person JOIN campaign_case ON campaign_case.id = case_id
+    WHERE campaign_id = :id AND letter_id IS NOT NULL
+""")
+
+# Of a campaign that deleted nobody yet: the time since then may have changed who shares.
+_JUDGE_ANEW = text("""
+    UPDATE campaign_person SET standing = 'OPEN' FROM campaign_case
+    WHERE campaign_case.id = case_id AND campaign_id = :id AND standing IN ('DOOMED', 'SETTLED')
+      AND NOT EXISTS (SELECT FROM campaign_person AS gone JOIN campaign_case AS its ON its.id = gone.case_id
+        WHERE its.campaign_id = :id AND gone.standing = 'DELETED')
 """)
 
 
@@ -191,7 +158,9 @@ def preview_campaign(transaction: Transaction, actor: str, campaign_id: int, now
     """
     lock_campaign(transaction, campaign_id)
     execute = transaction.connection.execute
-    letters, deletions = execute(_COUNT_FOR_PREVIEW, {"id": campaign_id}).one()
+    letters, deletions = execute(
+        _COUNT_FOR_PREVIEW, {"id": campaign_id, "standings": ["OPEN", "DOOMED"]}
+    ).one()
     execute(
         update(campaign)
         .where(campaign.c.id == campaign_id)
@@ -216,6 +185,12 @@ def start_campaign(
         raise Refusal(Reason.CAMPAIGN_STATE)
     if row.state == CampaignState.PLANNED:
         check_deadline(row.deadline_date, now)
+    judged_time = row.judged_time
+    if (
+        row.state != CampaignState.RUNNING
+        and transaction.connection.execute(_JUDGE_ANEW, {"id": campaign_id}).rowcount
+    ):
+        judged_time = None
     if max_deletions is None:
         max_deletions = row.previewed_deletion_count if row.max_deletions is None else row.max_deletions
     transaction.connection.execute(
@@ -225,6 +200,7 @@ def start_campaign(
             state=CampaignState.RUNNING,
             started_time=row.started_time or now,
             max_deletions=max_deletions,
+            judged_time=judged_time,
         )
     )
     note_event(transaction, campaign_id, now, actor, "STARTED", max_deletions)
@@ -243,12 +219,14 @@ def pause_campaign(transaction: Transaction, actor: str, campaign_id: int, now: 
 
 
 def end_campaign(transaction: Transaction, actor: str, campaign_id: int, now: datetime) -> None:
-    """End the campaign; what it did stays. One that has ended stays so.
+    """End the campaign; what it did stays, what has not left is withdrawn. One that has ended stays so.
 
     Raises Refusal: UNKNOWN_CAMPAIGN.
     """
     row = _lock(transaction, campaign_id)
     if row.ended_time is None:
+        execute = transaction.connection.execute
+        execute(_WITHDRAW, {"ids": execute(_MESSAGES, {"id": campaign_id}).scalars().all()})
         set_state(transaction, campaign_id, CampaignState.ENDED, now)
         note_event(transaction, campaign_id, now, actor, "ENDED", 0)
 
@@ -279,8 +257,12 @@ def exempt(
             "identifier": None if by_case else whom,
             "today": date_in_norway(now),
         },
-    ).scalars()
-    count = len(set(exempted))
+    ).all()
+    letters = [row.letter_id for row in exempted if row.letter_id]
+    if not by_case:
+        # By case they may be in another one, about which the letter is too.
+        transaction.connection.execute(_WITHDRAW, {"ids": letters})
+    count = len({row.person_id for row in exempted})
     note_event(transaction, campaign_id, now, actor, "EXEMPTED", count, reason)
     return Answer("EXEMPTED", affected_count=count)
 
@@ -308,41 +290,6 @@ def notices_to_write(transaction: Transaction, campaign_id: int) -> list[Notice]
         )
         for (channel, recipient), rows in cases.items()
     ]
-
-
-def find_campaign(reader: Reader, campaign_id: int) -> RowMapping:
-    """The campaign with its counts. Raises Refusal: UNKNOWN_CAMPAIGN."""
-    found = (
-        reader.connection.execute(text(f"{_CAMPAIGN} WHERE campaign.id = :id"), {"id": campaign_id})
-        .mappings()
-        .first()
-    )
-    if found is None:
-        raise Refusal(Reason.UNKNOWN_CAMPAIGN)
-    return found
-
-
-def list_campaigns(reader: Reader, limit: int) -> Sequence[RowMapping]:
-    """The newest campaigns with their counts."""
-    newest = text(f"{_CAMPAIGN} ORDER BY campaign.id DESC LIMIT :limit")
-    return reader.connection.execute(newest, {"limit": limit}).mappings().all()
-
-
-def list_days(reader: Reader, campaign_id: int) -> Sequence[Any]:
-    """What became of the campaign's persons, day by day."""
-    return reader.connection.execute(_DAYS, {"id": campaign_id}).all()
-
-
-def list_cases(reader: Reader, campaign_id: int, *, after: int, limit: int) -> Sequence[Any]:
-    """The campaign's cases above that id. Raises Refusal: UNKNOWN_CAMPAIGN."""
-    _must_be_there(reader, campaign_id)
-    return reader.connection.execute(_CASES, {"id": campaign_id, "after": after, "limit": limit}).all()
-
-
-def list_events(reader: Reader, campaign_id: int, *, after: int, limit: int) -> Sequence[Any]:
-    """The campaign's record after that event. Raises Refusal: UNKNOWN_CAMPAIGN."""
-    _must_be_there(reader, campaign_id)
-    return reader.connection.execute(_EVENTS, {"id": campaign_id, "after": after, "limit": limit}).all()
 
 
 def lock_campaign(transaction: Transaction, campaign_id: int) -> Any:
@@ -381,11 +328,6 @@ def note_event(
             campaign_id=campaign_id, event_time=now, actor=actor, what=what, count=count, reason=reason
         )
     )
-
-
-def _must_be_there(reader: Reader, campaign_id: int) -> None:
-    if not reader.connection.scalar(select(campaign.c.id).where(campaign.c.id == campaign_id)):
-        raise Refusal(Reason.UNKNOWN_CAMPAIGN)
 
 
 def _lock(transaction: Transaction, campaign_id: int) -> Any:

@@ -1,5 +1,6 @@
 """A campaign over many persons while the server is killed: found exactly, deleted once, nobody else."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from server.domain.rules import date_in_norway
 from server.store.shared_contact import digest_with
 from tests.e2e.parts import Parts, register_alone
 from tests.open_folder import open_folder
-from tests.people import identifier, request_id
+from tests.people import request_id, synthetic_identifiers
 from tests.server.database import connect
 
 PERSONS, VALUES = 200_000, 300
@@ -68,7 +69,10 @@ def finished(full_size: bool) -> Iterator[Finished]:
         _wait_until(parts, number, lambda campaign: campaign.letter_count == everybody)
         with connect(parts.database_url) as database:
             # What the print house would have told, and what a month brings.
-            database.execute("UPDATE message SET state = 'SENT' WHERE channel = 'LETTER'")
+            database.execute(
+                "UPDATE message SET state = 'SENT', sent_time = now() - interval '31 days'"
+                " WHERE channel = 'LETTER'"
+            )
             _repair(database)
             database.execute("UPDATE campaign SET deadline_date = deadline_date - 31")
         parts.kill("server")
@@ -127,7 +131,7 @@ def _enter(database: "psycopg.Connection[Any]", persons: int, values: int) -> No
         )
         now = datetime.now(UTC)
         with cursor.copy(copy) as rows:
-            for number, person in enumerate(_identifiers(persons)):
+            for number, person in enumerate(itertools.islice(synthetic_identifiers(), persons)):
                 email, mobile = f"own{number}@example.no", None
                 shared_email = shared_mobile = False
                 case = number // SHARERS
@@ -146,20 +150,6 @@ def _enter(database: "psycopg.Connection[Any]", persons: int, values: int) -> No
                 )
     database.execute("UPDATE register SET last_change_number = %s", [persons])
     database.execute("ANALYZE person")
-
-
-def _identifiers(count: int) -> Iterator[str]:
-    given = 0
-    for year in range(40, 100):
-        for month in range(81, 93):
-            for individual in range(500, 1000):
-                for day in (1, 2, 3, 4, 5, 6):
-                    found = identifier(day, month, year, individual)
-                    if found:
-                        yield found
-                        given += 1
-                        if given == count:
-                            return
 
 
 def _repair(database: "psycopg.Connection[Any]") -> None:

@@ -421,7 +421,7 @@ Global___PauseCampaignRequest: _TypeAlias = PauseCampaignRequest  # noqa: Y015
 
 @_typing.final
 class PauseCampaignResponse(_message.Message):
-    """Empty: it is held up, and does nothing more once this is answered."""
+    """Empty: it is held up, and writes and deletes nothing more; what is queued already goes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -460,7 +460,7 @@ Global___EndCampaignRequest: _TypeAlias = EndCampaignRequest  # noqa: Y015
 
 @_typing.final
 class EndCampaignResponse(_message.Message):
-    """Empty: it has ended."""
+    """Empty: it has ended; letters and notices that have not left are withdrawn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
