@@ -141,7 +141,7 @@ def all_parts(directory: Path, sms_concurrency: int = 1) -> Iterator[Parts]:
             for name, module in (("digipost", digipost), ("eboks", eboks), ("link", link))
         }
         mails = Mails()
-        suppliers["mail"] = stack.enter_context(_mail_server(mails))
+        suppliers["mail"] = stack.enter_context(mail_server(mails))
         parts = Parts(directory, suppliers, sms_concurrency)
         parts.mails = mails
         stack.callback(parts.end)
@@ -162,8 +162,8 @@ class Mails:
 
 
 @contextmanager
-def _mail_server(mails: Mails) -> Iterator[str]:
-    """Yields host:port."""
+def mail_server(mails: Mails) -> Iterator[str]:
+    """A mail server; its host:port."""
     controller = Controller(
         mails, hostname="127.0.0.1", port=free_port(), decode_data=False, ready_timeout=30
     )

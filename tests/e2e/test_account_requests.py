@@ -19,7 +19,7 @@ from adapters.sandbox import digipost, eboks, link
 from adapters.sandbox.control import running
 from tests.adapters.faulty_link import Passing, faulty_link
 from tests.conftest import Register
-from tests.e2e.parts import Parts
+from tests.e2e.parts import Mails, Parts, mail_server
 from tests.open_folder import open_folder
 from tests.people import DIGIPOST, OLA, register_request, request_id
 
@@ -59,6 +59,7 @@ def finished() -> Iterator[Finished]:
             name: stack.enter_context(running(module.make_app(folder / name, "127.0.0.1:1")))
             for name, module in (("digipost", digipost), ("eboks", eboks), ("link", link))
         }
+        suppliers["mail"] = stack.enter_context(mail_server(Mails()))
         way.operator_url = suppliers["digipost"]
         parts = Parts(folder, suppliers | {"digipost": way.url})
         stack.callback(parts.end)

@@ -317,6 +317,10 @@ def test_a_citizen_reaches_no_other_persons_entry(rpcs: Rpcs, register: Register
             request.language = person_pb2.LANGUAGE_NB
         if name == "ChooseMailbox":
             request.operator_organisation_number = DIGIPOST
+        if name in ("SendVerificationCode", "VerifyContact"):
+            request.contact_kind = person_pb2.CONTACT_KIND_EMAIL
+        if name == "VerifyContact":
+            request.code = "123456"
 
         outcome = rpcs.call(f"CitizenService/{name}", request, f"citizen/{OLA}")
 

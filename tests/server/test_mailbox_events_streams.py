@@ -216,7 +216,7 @@ def test_an_operator_with_many_streams_leaves_connections_to_others(
             ]
             wait_until(lambda: count(database, WAITING) == 2, 20, "its turns are taken")
             assert result_of_reservation(register, persons[6]) == "CHANGED"
-            assert count(database, WAITING) == 2
+            assert count(database, WAITING) <= 2
         answers = [answer for push in pushes for answer in push.result(timeout=30)]
 
     assert results(answers) == " ".join(["OK"] * 6)
