@@ -194,6 +194,7 @@ def test_what_is_done_to_both_identifiers_meanwhile_comes_before_or_after_a_repl
     }
     messages = database.execute(
         "SELECT DISTINCT identifier, state FROM message JOIN person ON person.id = person_id"
+        " WHERE kind = 'MAILBOX_CHOSEN'"
     ).fetchall()
     assert {identifier for identifier, _ in messages} == set(chosen)
     assert {state for _, state in messages} <= {"SENT", "SUPERSEDED"}
